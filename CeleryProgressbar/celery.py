@@ -1,0 +1,11 @@
+"""The Celery application; `celery -A CeleryProgressbar worker` finds it here."""
+
+import os
+
+from celery import Celery
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "CeleryProgressbar.settings")
+
+app = Celery("CeleryProgressbar", task_cls="channels_progress.task:ProgressTask")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()

@@ -1,0 +1,12 @@
+"""The site's URLs: HomeApp's pages, the HTTP twin of the wire, the admin."""
+
+from django.contrib import admin
+from django.urls import include, path
+
+urlpatterns = [
+    path("", include("HomeApp.urls")),
+    path("progress/", include("channels_progress.urls")),
+    path("accounts/", include("django.contrib.auth.urls")),
+    path("i18n/", include("django.conf.urls.i18n")),
+    path("admin/", admin.site.urls),
+]
