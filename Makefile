@@ -1,6 +1,7 @@
-# PYTHON names the interpreter, PORT the web port, PYTEST_ARGS what to test.
-VENV ?= .venv
-VENV_DEV ?= .venv-dev
+# PYTHON names the interpreter, PORT the web port, PYTEST_ARGS what to test. VENV names an
+# environment that is used as it is; without it, one is made here and kept up to date.
+RUN = $(or $(VENV),.venv)/bin/python
+TEST = $(or $(VENV),.venv-dev)/bin/python
 
 .PHONY: help run test
 
@@ -9,9 +10,9 @@ help:
 	@echo "make test   run every test"
 
 run:
-	@bin/venv $(VENV) requirements.txt
-	@exec $(VENV)/bin/python -m CeleryProgressbar.dev
+	@$(if $(VENV),,bin/venv .venv requirements.txt)
+	@exec $(RUN) -m CeleryProgressbar.dev
 
 test:
-	@bin/venv $(VENV_DEV) requirements-dev.txt
-	@$(VENV_DEV)/bin/python -m pytest $(PYTEST_ARGS)
+	@$(if $(VENV),,bin/venv .venv-dev requirements-dev.txt)
+	@exec $(TEST) -m pytest $(PYTEST_ARGS)

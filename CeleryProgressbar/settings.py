@@ -130,7 +130,6 @@ if env_flag("HTTPS"):
 # --- Files ---------------------------------------------------------------------------
 
 STATIC_URL = "static/"
-STATIC_ROOT = BASE_DIR / "staticfiles"
 # Serves straight from the apps, so that nobody needs to run `collectstatic`.
 WHITENOISE_USE_FINDERS = True
 
@@ -228,7 +227,7 @@ CELERY_BROKER_CONNECTION_MAX_RETRIES = (
     None  # a worker outlives any outage of its broker
 )
 # On a cold shutdown short tasks may still end; long ones go back to the broker.
-CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 3.0  # seconds
+CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 2.0  # seconds
 # Let LOGGING below decide, as it does in the web process.
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 
@@ -258,5 +257,9 @@ LOGGING = {
     },
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
     "root": {"handlers": ["console"], "level": env("LOG_LEVEL", "INFO")},
-    "loggers": {"django": {"handlers": [], "level": "INFO"}},
+    "loggers": {
+        "daphne": {"level": "WARNING"},
+        # Django's own handlers would say everything a second time.
+        "django": {"handlers": [], "level": "INFO"},
+    },
 }

@@ -14,8 +14,8 @@ from honcho.manager import Manager
 from honcho.printer import Printer
 
 STORE = "store"  # the process that all others use
-GRACE = 5.0  # seconds from Ctrl-C until a process that still runs is killed
-STORE_GRACE = 7.0  # seconds the same for the store, which stops last
+GRACE = 6.0  # seconds from Ctrl-C until a process that still runs is killed
+STORE_GRACE = 7.3  # seconds the same for the store, which stops last
 START = 30.0  # seconds that the store may take to read its data
 
 
@@ -85,6 +85,7 @@ class Terminal(Manager):
                 if probe.recv(16).startswith(b"+PONG"):
                     return
             time.sleep(0.02)
+        self._system_print("the store did not start: see valkey.log beside its data\n")
         self.terminate()
 
     def announce(self):

@@ -27,7 +27,7 @@ class Command(BaseCommand):
             *("--dir", str(data), "--appendonly", "yes", "--save", ""),
             # An evicted key would be a run that nobody knows any more.
             *("--maxmemory-policy", "noeviction"),
-            *("--loglevel", "warning", "--always-show-logo", "no"),
+            *("--logfile", str(data / "valkey.log")),
         ]
 
     def lock(self, path):

@@ -1,0 +1,119 @@
+"""Fixtures for all tests: servers, the whole stack, a browser."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from django.conf import settings
+
+from tests.client import Visitor
+from tests.stack import Stack, Valkey
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or ""
+NO_CHROMIUM = (
+    "Chromium is missing: install it (on Debian: apt install chromium), or set CHROMIUM "
+    "to its path"
+)
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "e2e" in item.path.parts:
+            item.add_marker(pytest.mark.e2e)
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory):
+    """The Valkey server that the settings of the tests name; in-process tests use it."""
+    port = int(settings.REDIS_URL.rpartition(":")[2].partition("/")[0])
+    server = Valkey(tmp_path_factory.mktemp("valkey"), port)
+    try:
+        yield server.start()
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def store_server(valkey):
+    """The same server, emptied."""
+    valkey.flush()
+    return valkey
+
+
+@pytest.fixture(scope="session")
+def shared_stack():
+    with Stack(concurrency=4) as stack:
+        yield stack
+
+
+@pytest.fixture
+def stack(shared_stack, request):
+    """The site, running; tests that break it make a `Stack` of their own instead."""
+    yield shared_stack
+    if failed(request):
+        print(shared_stack.logs())
+
+
+@pytest_asyncio.fixture
+async def visitor(stack):
+    async with Visitor(stack.url) as visitor:
+        yield visitor
+
+
+@pytest_asyncio.fixture
+async def stranger(stack):
+    """A second visitor, who owns nothing of the first."""
+    async with Visitor(stack.url) as stranger:
+        yield stranger
+
+
+@pytest_asyncio.fixture
+async def browser():
+    """A Chromium, for one test."""
+    if not Path(CHROMIUM).is_file():
+        if os.environ.get("CI"):
+            pytest.fail(NO_CHROMIUM)
+        pytest.skip(NO_CHROMIUM)
+    from playwright.async_api import async_playwright
+
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=[
+                "--no-sandbox",  # tests may run as root, in a container
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-default-apps",
+                "--disable-sync",
+                "--no-first-run",
+            ],
+        )
+        yield browser
+        await browser.close()
+
+
+@pytest_asyncio.fixture
+async def page(browser, stack):
+    """A page of the site; whatever its console calls an error fails the test."""
+    context = await browser.new_context(base_url=stack.url)
+    page = await context.new_page()
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
+    yield page
+    await context.close()
+    assert not errors, errors
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    setattr(item, f"report_{report.when}", report)
+    return report
+
+
+def failed(request):
+    report = getattr(request.node, "report_call", None)
+    return report is not None and report.failed
