@@ -15,4 +15,4 @@ run:
 
 test:
 	@$(if $(VENV),,bin/venv .venv-dev requirements-dev.txt)
-	@exec $(TEST) -m pytest $(PYTEST_ARGS)
+	@exec $(TEST) -m pytest $(or $(PYTEST_ARGS),--cov)

@@ -13,7 +13,7 @@ PATIENCE = 60.0  # seconds
 FINISHED = {"succeeded", "failed", "cancelled"}
 
 
-class Closed(Exception):  # noqa: N818 (the name of what happened)
+class Closed(Exception):
     """The socket was closed with `code` before what was waited for came."""
 
     def __init__(self, code, reason=""):
@@ -29,12 +29,18 @@ class Visitor:
         self.ws_url = url.replace("http", "ws", 1)
         self.http = httpx.AsyncClient(base_url=url, timeout=PATIENCE)
 
-    async def __aenter__(self):
+    async def arrive(self):
         (await self.http.get("/")).raise_for_status()
         return self
 
-    async def __aexit__(self, *exc):
+    async def aclose(self):
         await self.http.aclose()
+
+    async def __aenter__(self):
+        return await self.arrive()
+
+    async def __aexit__(self, *exc):
+        await self.aclose()
 
     @property
     def cookie(self):
@@ -86,9 +92,9 @@ class Socket:
         await self.send("watch", run=run, token=token, **fields)
         return await self.until(lambda m: m.get("run") == run or m["type"] == "error")
 
-    async def next(self, type=None, timeout=PATIENCE):
-        """The next message, of `type` if that is given; raises `Closed`."""
-        return await self.until(lambda m: type in (None, m["type"]), timeout)
+    async def next(self, kind=None, timeout=PATIENCE):
+        """The next message, of the type `kind` if that is given; raises `Closed`."""
+        return await self.until(lambda m: kind in (None, m["type"]), timeout)
 
     async def until(self, predicate, timeout=PATIENCE):
         """The first message to come for which `predicate` holds; raises `Closed`."""

@@ -13,8 +13,8 @@ from tests.stack import Stack, Valkey
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or ""
 NO_CHROMIUM = (
-    "Chromium is missing: install it (on Debian: apt install chromium), or set CHROMIUM "
-    "to its path"
+    "Chromium is missing: install it (on Debian: apt install chromium), or set "
+    "CHROMIUM to its path"
 )
 
 
@@ -24,9 +24,16 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.e2e)
 
 
+def pytest_sessionfinish(session):
+    """In CI a skipped test is a failure: it would hide what was not tested."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("CI") and reporter and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 @pytest.fixture(scope="session")
 def valkey(tmp_path_factory):
-    """The Valkey server that the settings of the tests name; in-process tests use it."""
+    """The Valkey server that the tests' settings name, for in-process tests."""
     port = int(settings.REDIS_URL.rpartition(":")[2].partition("/")[0])
     server = Valkey(tmp_path_factory.mktemp("valkey"), port)
     try:

@@ -81,13 +81,13 @@ class Process:
         """The exit status."""
         return self.popen.wait(timeout)
 
-    def signal(self, number):
+    def send(self, number):
         self.popen.send_signal(number)
 
     def stop(self, number=signal.SIGTERM, timeout=PATIENCE):
         """Ask the process to end, and wait until it has."""
         if self.running:
-            self.signal(number)
+            self.send(number)
             self.wait(timeout)
         self.kill()
 
