@@ -1,0 +1,261 @@
+"""What happens before a body: the lease is taken, or the message is refused."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import socket
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from celery import Task
+from celery.exceptions import Ignore, Reject
+
+from channels_progress import history
+from channels_progress.conf import conf
+from channels_progress.current import Progress, enter
+from channels_progress.header import Header
+from channels_progress.log import transition
+from channels_progress.reporter import Lease, breaker, get_reporter
+from channels_progress.run import CANCELLED, FAILED, FINISHED, PAUSED, Details, encode
+from channels_progress.store import ERRORS, Answer, Store, get_store, nonce
+
+if TYPE_CHECKING:
+    from celery.app.task import Context
+
+logger = logging.getLogger("channels_progress")
+
+# A worker's main process and the children it forks share this word.
+MAIN: Final = nonce()
+
+
+def worker(request: Context | None = None) -> str:
+    """Who speaks: node name, main process, process id."""
+    name = getattr(request, "hostname", None) or socket.gethostname()
+    return f"{name}|{MAIN}|{os.getpid()}"
+
+
+def dead(holder: str, id: str, number: int) -> bool:
+    """Whether the lease's process is one of this very worker's and no longer lives."""
+    _, main, pid = [*holder.split("|"), "", ""][:3]
+    if main != MAIN or not pid.isdigit():
+        return False
+    if int(pid) == os.getpid():
+        return not get_reporter().holds(id, number)
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    with suppress(OSError):  # killed, and not yet waited for: Linux says Z
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in (
+            "Z",
+            "X",
+        )
+    return False
+
+
+class Refused(Ignore):  # type: ignore[misc]  # Celery has no types
+    """This message has nothing to run: its body does not begin."""
+
+
+def begin(task: Task[Any, Any], header: Header) -> None:
+    """Take the lease for the message at hand, or raise Ignore.
+
+    It may take 1 s; if the store does not answer by then the body runs mute, and
+    the reporter keeps asking.
+    """
+    lease = Lease(
+        header=header,
+        progress=Progress(),
+        attempts=None if task.max_retries is None else task.max_retries + 1,
+        worker=worker(task.request),
+        # Where the store has lost the run, the message knows its retries.
+        attempt=task.request.retries + 1,
+    )
+    lease.progress._wake = get_reporter().wake
+    asking = _Asking(task, lease, get_store())
+    if breaker.open:
+        lease.begin = asking.late
+    else:
+        try:
+            asking.ask()
+        except ERRORS as error:
+            breaker.trip(error)
+            lease.begin = asking.late
+    task.request.progress_lease = lease
+    enter(lease.progress)
+    get_reporter().add(lease)
+
+
+class _Asking:
+    """The begin of one message; it may be asked twice, and counts once."""
+
+    def __init__(self, task: Task[Any, Any], lease: Lease, store: Store) -> None:
+        self.task, self.lease, self.store = task, lease, store
+        self.request = task.request
+        self.nonce, self.mark = nonce(), lease.header.mark
+        self.is_late = False
+
+    def late(self, lease: Lease) -> None:
+        """Called by the reporter until the store has answered: it never takes a
+        lease that speaks."""
+        self.is_late, self.store = True, get_reporter().store
+        try:
+            self.ask()
+        except Ignore:
+            lease.supersede()
+            get_reporter().remove(lease)
+        lease.begin = None
+
+    def ask(self) -> None:
+        """Take the lease or raise Ignore; raises what the store raises."""
+        answer = self._call()
+        if answer.code == "missing":
+            answer = self._make()
+        if answer.code == "duplicate" and dead(*self._holder(answer)):
+            self.mark = self.fresh
+            answer = self._call(dead=answer.extra[1].decode())
+        if answer.code == "begun":
+            self._begun(answer)
+        elif answer.code == "ended":
+            self._ended(answer)
+        elif answer.code in ("duplicate", "afresh") and not self.is_late:
+            wait = int(answer.extra[0]) / 1000 if answer.code == "duplicate" else 0
+            self._again(wait)
+            raise Refused(f"{answer.code}: another copy of this message goes on")
+        else:
+            if answer.code == CANCELLED:
+                revoke(self.task, self.request)
+            logger.info("Message of run %s dropped: %s", self.lease.id, answer.code)
+            raise Refused(answer.code)
+
+    def _holder(self, answer: Answer) -> tuple[str, str, int]:
+        number, holder = answer.extra[1:3]
+        return holder.decode(), self.lease.id, int(number)
+
+    def _call(self, **values: object) -> Answer:
+        header = self.lease.header
+        self.fresh = nonce()
+        info = self.request.delivery_info or {}
+        return self.store.call(
+            "begin",
+            header.run,
+            hop=header.hop,
+            kind=header.kind,
+            nonce=self.nonce,
+            mark=self.mark,
+            fresh=self.fresh,
+            redelivered=bool(info.get("redelivered")),
+            lost=int(conf.LOST_AFTER * 1000),
+            max=conf.MAX_RESTARTS,
+            worker=self.lease.worker,
+            doc=self._blank(),
+            error=encode({"message": f"Its worker stopped {conf.MAX_RESTARTS} times."}),
+            **values,
+        )
+
+    def _blank(self) -> str:
+        header = self.lease.header
+        return Details(
+            run=header.run,
+            task=header.task,
+            title=header.title,
+            attempts=self.lease.attempts,
+            pausable=header.pausable,
+        ).members()
+
+    def _make(self) -> Answer:
+        """The store does not know the run: the history may, else it is made again."""
+        header, cursor = self.lease.header, ""
+        try:
+            row = history.read([header.run]).get(header.run)
+        except history.ERRORS as error:
+            logger.warning("The history cannot be read for %s: %r", header.run, error)
+            row = None
+        if row is not None:
+            if row.state in FINISHED or (row.state == PAUSED and row.hop >= header.hop):
+                raise Refused(f"The history says {row.state}.")
+            cursor = row.cursor
+        return self._call(
+            make=True,
+            epoch=secrets.token_hex(4),
+            owner=header.owner,
+            queued=header.queued or None,
+            attempt=max(1, self.request.retries),
+            cursor=cursor,
+        )
+
+    def _begun(self, answer: Answer) -> None:
+        lease, progress = self.lease, self.lease.progress
+        number, cursor, doc = answer.extra
+        head = answer.snapshot(doc)
+        transition(lease.header, answer, lease.worker)
+        lease.number, lease.attempt, lease.started = (
+            int(number),
+            head.attempt,
+            head.started,
+        )
+        if cursor and not self.is_late:
+            progress._saved = progress.cursor_text = lease.cursor = cursor.decode()
+        if not self.is_late:
+            known = json.loads(b"{" + doc + b"}") if doc else {}
+            progress.restore(
+                known.get("current") or 0,
+                known.get("total"),
+                known.get("unit") or "",
+                known.get("message") or "",
+            )
+            lease.sent = lease.numbers()
+        lease.spoke = lease.heard = time.monotonic()
+        lease.obey(answer.asked)
+        get_reporter().send(head)
+
+    def _ended(self, answer: Answer) -> None:
+        """A wish that waited was fulfilled, or the hop has begun too often."""
+        stored = self.store.read([self.lease.id])[self.lease.id]
+        transition(self.lease.header, answer, self.lease.worker)
+        get_reporter().send(stored.snapshot)
+        with suppress(*history.ERRORS):
+            history.close(stored.snapshot, hop=stored.hop, cursor=stored.cursor)
+        if answer.state == CANCELLED:
+            revoke(self.task, self.request)
+        elif answer.state == FAILED:
+            reason = RuntimeError(json.loads(stored.snapshot.error)["message"])
+            with suppress(Exception):  # Celery's own result is a courtesy
+                self.task.backend.mark_as_failure(
+                    self.lease.id, reason, request=self.request
+                )
+        raise Refused(answer.state)
+
+    def _again(self, wait: float) -> None:
+        """Publish this message again, same hop, to come back when the lease may be
+        lost: it holds no slot meanwhile, and an early redelivery is not wasted."""
+        header = self.lease.header
+        copy = Header(
+            **{**header.as_headers()["progress"], "mark": self.fresh},
+        )
+        try:
+            publish_again(self.task, copy, countdown=max(wait, 0) + 0.05)
+        except Exception as error:  # kombu's transports raise what they like
+            with suppress(*ERRORS):
+                self.store.call("unmark", header.run, mark=self.fresh)
+            raise Reject(f"could not be parked: {error!r}", requeue=True) from error
+
+
+def publish_again(task: Task[Any, Any], header: Header, **options: Any) -> None:
+    """Publish the message at hand again under the run's id, with this header."""
+    signature = Task.signature_from_request(task, task.request, **options)
+    headers = {**(signature.options.get("headers") or {}), **header.as_headers()}
+    signature.set(headers=headers).apply_async()
+
+
+def revoke(task: Task[Any, Any], request: Any) -> None:
+    """Celery's result says REVOKED, too."""
+    with suppress(Exception):  # Celery's own result is a courtesy
+        task.backend.mark_as_revoked(request.id, "cancelled", request=request)

@@ -1,0 +1,115 @@
+"""The history's rows: written when a run is created, paused and ended."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from django.db import DatabaseError, InterfaceError, close_old_connections
+
+from channels_progress.models import Run
+from channels_progress.run import FINISHED, HEAD, RUNNING, Details, Snapshot
+
+ERRORS = (DatabaseError, InterfaceError)
+
+
+def moment(milliseconds: int | None) -> datetime | None:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC) if milliseconds else None
+
+
+def close(snapshot: Snapshot, *, hop: int | None = None, cursor: str = "") -> None:
+    """Write a pause or an end; a run that has succeeded keeps its row."""
+    values: dict[str, Any] = {
+        "state": snapshot.state,
+        "document": snapshot.as_dict(),
+        "ended": moment(snapshot.ended) if snapshot.finished else None,
+    }
+    if hop is not None:
+        values["hop"] = hop
+    if cursor:
+        values["cursor"] = cursor
+    rows = Run.objects.filter(pk=snapshot.id)
+    if not rows.exclude(state="succeeded").update(**values) and not rows.exists():
+        Run.objects.create(
+            id=snapshot.id,
+            owner=snapshot.owner,
+            task=values["document"].get("task") or "",
+            title=values["document"].get("title") or "",
+            **values,
+        )
+
+
+def reopen(id: str, *, hop: int) -> None:
+    """Write that a paused or withdrawn run goes on."""
+    Run.objects.filter(pk=id).exclude(state="succeeded").update(
+        state="", ended=None, hop=hop
+    )
+
+
+def finished(id: str) -> bool:
+    """Whether the history holds this run's end."""
+    close_old_connections()
+    return Run.objects.filter(pk=id, ended__isnull=False).exists()
+
+
+def read(ids: Iterable[str]) -> dict[str, Run]:
+    return Run.objects.in_bulk(list(ids))
+
+
+def snapshot(row: Run, lost_after: int) -> Snapshot:
+    """A row as a snapshot. An unfinished one without a hash reads as lost."""
+    now = int(time.time() * 1000)
+    created = int(row.created.timestamp() * 1000)
+    document: dict[str, Any] = row.document or {}
+    if row.state:
+        return _document_snapshot(row, document, now)
+    details = Details(run=row.pk, task=row.task.rpartition(".")[2], title=row.title)
+    return Snapshot(
+        id=row.pk,
+        now=now,
+        epoch="",
+        rev=0,
+        state=RUNNING,
+        asked=None,
+        attempt=1,
+        reason=None,
+        due=None,
+        queued=created,
+        started=None,
+        ended=None,
+        seen=min(created, now - lost_after - 1),
+        changed=created,
+        error="null",
+        members=details.members(),
+        owner=row.owner,
+        lost_after=lost_after,
+    )
+
+
+HEAD_NAMES = frozenset({*HEAD, "type", "v", "now"})
+
+
+def _document_snapshot(row: Run, document: dict[str, Any], now: int) -> Snapshot:
+    members = {k: v for k, v in document.items() if k not in HEAD_NAMES}
+    return Snapshot(
+        id=row.pk,
+        now=max(now, document.get("now") or 0),
+        epoch=document.get("epoch") or "",
+        rev=document.get("rev") or 0,
+        state=row.state,
+        asked=document.get("asked") if row.state not in FINISHED else None,
+        attempt=document.get("attempt") or 1,
+        reason=document.get("reason"),
+        due=None,
+        queued=document.get("queued") or 0,
+        started=document.get("started"),
+        ended=document.get("ended"),
+        seen=document.get("seen") or 0,
+        changed=document.get("changed") or 0,
+        error=json.dumps(document.get("error")),
+        members=json.dumps(members)[1:-1],
+        owner=row.owner,
+    )

@@ -1,0 +1,229 @@
+"""The end of a body, from Celery's `task_postrun`, whatever has happened."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Final
+
+from billiard.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
+from celery import Task, states
+from celery.exceptions import Reject, Retry
+from celery.signals import (
+    task_postrun,
+    worker_process_init,
+    worker_process_shutdown,
+    worker_shutdown,
+)
+
+from channels_progress import history
+from channels_progress.begin import revoke
+from channels_progress.current import Cancelled, Paused, Superseded, TaskError, leave
+from channels_progress.log import transition
+from channels_progress.reporter import Lease, breaker, get_reporter
+from channels_progress.run import (
+    CANCELLED,
+    FAILED,
+    MESSAGE_CHARACTERS,
+    PAUSED,
+    SUCCEEDED,
+    WAITING,
+    Snapshot,
+    encode,
+    encode_result,
+    text,
+)
+from channels_progress.store import ERRORS, Answer, Call, get_store
+from channels_progress.task import Polling
+
+logger = logging.getLogger("channels_progress")
+
+DRAIN_SECONDS: Final = 2.0
+in_child = False
+"""Whether this process is a prefork worker's child."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Where a body's end leads; `delay` is in seconds."""
+
+    state: str
+    reason: str = ""
+    error: str = ""
+    delay: float | None = None
+    successor: bool = False
+    tame: bool = False
+
+
+def failure(error: BaseException, id: str) -> str:
+    """What a viewer may know of a failure; the log has the rest under a reference."""
+    if isinstance(error, TaskError):
+        return encode({"message": text(error, MESSAGE_CHARACTERS)})
+    if isinstance(error, SoftTimeLimitExceeded | TimeLimitExceeded):
+        return encode({"message": "It took longer than it may."})
+    reference = secrets.token_hex(4)
+    logger.error("Run %s failed, reference %s", id, reference, exc_info=error)
+    return encode({"message": "Something went wrong.", "reference": reference})
+
+
+def end_of(
+    task: Task[Any, Any], lease: Lease, state: str | None, value: Any
+) -> End | None:
+    """What a body's end means, from Celery's state and value; None is no word."""
+    match state, value:
+        case states.SUCCESS, _:
+            return End(SUCCEEDED)
+        case states.RETRY, _:
+            return End(WAITING, "retry", delay=_delay(value), successor=True)
+        case states.FAILURE, SoftTimeLimitExceeded() | TimeLimitExceeded():
+            return End(FAILED, "time_limit", failure(value, lease.id))
+        case states.FAILURE, _:
+            return End(FAILED, "error", failure(value, lease.id))
+        case _, Superseded():
+            return None
+        case _, Cancelled():
+            return End(CANCELLED, "asked")
+        case _, Paused():
+            return End(PAUSED)
+        case _, Polling():
+            return End(WAITING, "poll", delay=value.countdown, successor=True)
+        case _, Reject() if value.requeue:
+            return End(WAITING, "redelivery", tame=True)
+        case _, Reject():
+            return End(FAILED, "rejected", _sentence("The task rejected its message."))
+        case states.IGNORED, _ if getattr(task.request, "progress_replaced", False):
+            return End(WAITING, "replace", successor=True)
+        case states.IGNORED, _:
+            return End(
+                CANCELLED, "ignored", _sentence("The task ended without a result.")
+            )
+    # No state: the process is being torn down.
+    if task.acks_late:
+        return End(WAITING, "redelivery")
+    if in_child:
+        return None  # its main process says so within seconds
+    return End(FAILED, "worker_stopped", _sentence("Its worker was stopped."))
+
+
+def _sentence(message: str) -> str:
+    return encode({"message": message})
+
+
+def _delay(retry: Retry) -> float | None:
+    when = getattr(retry, "when", None)
+    if isinstance(when, datetime):
+        return max(0.0, (when - datetime.now(when.tzinfo or UTC)).total_seconds())
+    return float(when) if when is not None else None
+
+
+def on_postrun(
+    sender: Task[Any, Any], task_id: str, retval: Any, state: str | None, **_: Any
+) -> None:
+    lease: Lease | None = getattr(sender.request, "progress_lease", None)
+    if lease is None:
+        return
+    leave()
+    reporter = get_reporter()
+    reporter.remove(lease)
+    end = end_of(sender, lease, state, retval)
+    if isinstance(retval, Cancelled):
+        revoke(sender, sender.request)
+    if end is None:
+        return
+    lease.ended = True
+    if end.state == SUCCEEDED:
+        lease.succeeded, lease.result = True, encode_result(retval)
+    finish(lease, end)
+
+
+def finish(lease: Lease, end: End) -> None:
+    """Commit an end to the store and the history; keep it for later if that fails."""
+    if lease.number == 0 and lease.begin is not None and not breaker.open:
+        with suppress(*ERRORS):
+            lease.begin(lease)
+    call = lease.call(
+        "end",
+        lease.members(),
+        state=end.state,
+        reason=end.reason,
+        error=end.error,
+        delay=None if end.delay is None else int(end.delay * 1000),
+        next=lease.header.hop + 1 if end.successor else None,
+        tame=end.tame,
+    )
+    write = _Write(lease, call, time.monotonic())
+    if not breaker.open:
+        try:
+            write.store(get_store().call_one)
+        except ERRORS as error:
+            breaker.trip(error)
+    if not write.done:
+        get_reporter().keep(write.later)
+
+
+class _Write:
+    """One end on its way to the store and the history."""
+
+    def __init__(self, lease: Lease, call: Call, since: float) -> None:
+        self.lease, self.call, self.since, self.done = lease, call, since, False
+
+    def later(self) -> None:
+        """Called by the reporter until it no longer raises."""
+        lease = self.lease
+        if lease.number == 0 and lease.begin is not None:
+            lease.begin(lease)
+            values = {**self.call.values, "lease": lease.number}
+            self.call = Call(self.call.verb, self.call.id, values)
+        if lease.number:
+            self.store(get_reporter().store.call_one)
+
+    def store(self, call_one: Any) -> None:
+        lease = self.lease
+        answer: Answer = call_one(self.call)
+        if answer.code == "vanished":
+            with suppress(*history.ERRORS):
+                if history.finished(lease.id):
+                    self.done = True
+                    return
+            answer = call_one(lease.whole(self.call))
+        self.done = True
+        if answer.code != "ok":
+            logger.info("The end of run %s was refused: %s", lease.id, answer.code)
+            return
+        transition(lease.header, answer, lease.worker)
+        snapshot = answer.snapshot(str(self.call.values["doc"]))
+        get_reporter().send(snapshot)
+        if snapshot.finished or snapshot.state == PAUSED:
+            write_history(snapshot, lease.header.hop, lease.progress.cursor_text)
+
+
+def write_history(snapshot: Snapshot, hop: int, cursor: str = "") -> None:
+    """Write an end or a pause to the history, later where it cannot be reached."""
+    write = partial(history.close, snapshot, hop=hop, cursor=cursor)
+    try:
+        write()
+    except history.ERRORS as error:
+        logger.warning(
+            "The end of run %s waits for the history: %r", snapshot.id, error
+        )
+        get_reporter().keep(write)
+
+
+def on_process_init(**_: Any) -> None:
+    global in_child
+    in_child = True
+
+
+def on_shutdown(**_: Any) -> None:
+    get_reporter().drain(DRAIN_SECONDS)
+
+
+task_postrun.connect(on_postrun, dispatch_uid="channels_progress")
+worker_process_init.connect(on_process_init, dispatch_uid="channels_progress")
+worker_process_shutdown.connect(on_shutdown, dispatch_uid="channels_progress")
+worker_shutdown.connect(on_shutdown, dispatch_uid="channels_progress")

@@ -1,0 +1,456 @@
+"""The background thread, one a process, that carries progress out.
+
+First the store, then the group message. A tick is one pipeline of reports for all
+runs of the process and one gather of messages for those that were accepted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+import random
+import secrets
+import threading
+import time
+from _queue import Empty, SimpleQueue  # gevent replaces `queue`'s with greenlets'
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from channels.layers import get_channel_layer
+
+from channels_progress import history, runs
+from channels_progress.conf import conf
+from channels_progress.current import Cancelled, Paused, Progress, Superseded
+from channels_progress.estimate import Estimate
+from channels_progress.header import Header
+from channels_progress.run import (
+    MESSAGE_CHARACTERS,
+    TITLE_CHARACTERS,
+    Details,
+    Snapshot,
+    number,
+    text,
+)
+from channels_progress.store import ERRORS, Answer, Call, get_store
+
+logger = logging.getLogger("channels_progress")
+
+SEND_TIMEOUT: Final = 2.0  # s
+BACKOFF: Final = (0.1, 2.0)  # s, first and longest pause of a store that is down
+
+
+def significant(value: float | None, digits: int = 4) -> float | None:
+    """Rounded for the wire."""
+    return None if value is None else float(f"{value:.{digits}g}")
+
+
+@dataclass(eq=False, slots=True)
+class Lease:
+    """One attempt of a run in this process: its progress and what is known of it."""
+
+    header: Header
+    progress: Progress
+    attempts: int | None
+    worker: str
+    number: int = 0
+    """0 as long as nobody could be asked for it: the body runs mute."""
+    attempt: int = 1
+    begin: Callable[[Lease], None] | None = None
+    """Asks for the lease, where that was not possible before the body."""
+    started: int | None = None
+    asked: str | None = None
+    estimate: Estimate = field(default_factory=Estimate)
+    due: float = 0.0
+    """When the reporter looks at it again (monotonic seconds)."""
+    heard: float = field(default_factory=time.monotonic)
+    """When the store last accepted a word of it."""
+    spoke: float = 0.0
+    """When it last reported or beat."""
+    told: float = 0.0
+    """When it last reported a change."""
+    missed: float | None = None
+    """Since when its run has vanished from the store."""
+    sent: object = None
+    cursor: str = ""
+    result: str = "null"
+    succeeded: bool = False
+    ended: bool = False
+    sequence: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+
+    @property
+    def id(self) -> str:
+        return self.header.run
+
+    def numbers(self) -> tuple[object, ...]:
+        """What a report would say, to be compared with what the last one said."""
+        p = self.progress
+        return (p.current, p.total, p.unit, p.text, p.cursor_text)
+
+    def members(self) -> str:
+        """The lease holder's part of the envelope."""
+        p = self.progress
+        current, total = number(p.current) or 0, number(p.total)
+        if total is not None and total < 0:
+            total = None
+        self.estimate.update(current, p.skipped)
+        return Details(
+            run=self.id,
+            task=self.header.task,
+            title=text(self.header.title, TITLE_CHARACTERS),
+            attempts=self.attempts,
+            current=total if self.succeeded and total is not None else max(0, current),
+            total=total,
+            unit=text(p.unit, 40),
+            message=text(p.text, MESSAGE_CHARACTERS),
+            rate=significant(self.estimate.rate),
+            remaining=None
+            if total is None or self.ended
+            else significant(self.estimate.remaining(total)),
+            result=self.result,
+            succeeded=self.succeeded,
+            pausable=self.header.pausable,
+        ).members()
+
+    def call(self, verb: str, doc: str | None, **values: object) -> Call:
+        """A write under this lease's fence."""
+        cursor = self.progress.cursor_text
+        return Call(
+            verb,
+            self.id,
+            {
+                "lease": self.number,
+                "seq": next(self.sequence),
+                "doc": doc,
+                "cursor": cursor if cursor != self.cursor else None,
+                "lost": int(conf.LOST_AFTER * 1000),
+                **values,
+            },
+        )
+
+    def whole(self, call: Call) -> Call:
+        """The same write, for a store that has lost the run: it brings all back."""
+        values = {
+            **call.values,
+            "restore": True,
+            "seq": next(self.sequence),
+            "doc": call.values.get("doc") or self.members(),
+            "epoch": secrets.token_hex(4),
+            "owner": self.header.owner,
+            "hop": self.header.hop,
+            "attempt": self.attempt,
+            "queued": self.header.queued or None,
+            "started": self.started,
+            "asked": self.asked,
+            "cursor": self.progress.cursor_text or None,
+            "worker": self.worker,
+        }
+        return Call(call.verb, call.id, values)
+
+    def obey(self, asked: str | None) -> None:
+        """Hand a viewer's wish to the body."""
+        self.asked = asked
+        if asked == "cancel":
+            self.progress.stop(Cancelled("A cancel was asked for."))
+        elif asked == "pause" and self.header.pausable:
+            self.progress.stop(Paused("A pause was asked for."))
+
+    def supersede(self) -> None:
+        self.progress.stop(Superseded("Another attempt of this run has begun."))
+
+
+class Reporter:
+    """The thread and what it carries. Calls from tasks never wait for it."""
+
+    def __init__(self) -> None:
+        self.store = get_store("reporter")
+        self.leases: dict[str, Lease] = {}
+        self.later: list[Callable[[], None]] = []
+        """What could not be written before: each raises as long as it cannot."""
+        self._wake: SimpleQueue[Any] = SimpleQueue()
+        self._started = False
+        self._lock = threading.Lock()
+        self._pause = 0.0
+        self._resting = 0.0
+
+    # -- Called by tasks ----------------------------------------------------------
+
+    def wake(self) -> None:
+        """Let the thread look now."""
+        self._wake.put(None)
+
+    def add(self, lease: Lease) -> None:
+        """Carry this lease's progress from now on."""
+        self.leases[lease.id] = lease
+        self._ensure()
+        self.wake()
+
+    def remove(self, lease: Lease) -> None:
+        """Its body is over."""
+        if self.leases.get(lease.id) is lease:
+            del self.leases[lease.id]
+
+    def holds(self, id: str, number: int) -> bool:
+        """Whether this process speaks for the run under this very lease."""
+        lease = self.leases.get(id)
+        return lease is not None and lease.number == number
+
+    def send(self, snapshot: Snapshot) -> None:
+        """Send a group message soon."""
+        self._ensure()
+        self._wake.put(snapshot)
+
+    def keep(self, write: Callable[[], None]) -> None:
+        """Try `write` again until it no longer raises."""
+        self.later.append(write)
+        self._ensure()
+        self.wake()
+
+    def drain(self, seconds: float) -> None:
+        """Wait until everything said so far is out, for a process about to end."""
+        if not self._started:
+            return
+        done = threading.Event()
+        self._wake.put(done)
+        if not done.wait(seconds):
+            logger.warning("Progress was still under way when the process ended.")
+
+    # -- The thread ---------------------------------------------------------------
+
+    def _ensure(self) -> None:
+        with self._lock:
+            if self._started:
+                return
+            self._started = True
+            _spawn(self._run)
+
+    def _run(self) -> None:
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        while True:
+            messages, waiting = self._listen()
+            try:
+                messages += self._tick()
+                if messages:
+                    loop.run_until_complete(_send(messages))
+            except Exception:  # the thread must outlive whatever it meets
+                logger.exception("The reporter met an error and goes on.")
+                self._resting = time.monotonic() + 1
+            for done in waiting:
+                done.set()
+
+    def _listen(self) -> tuple[list[Snapshot], list[threading.Event]]:
+        """Wait for a wake-up or the next due time; then everything that waits."""
+        messages: list[Snapshot] = []
+        waiting: list[threading.Event] = []
+        item: Any = None
+        try:
+            item = self._wake.get(timeout=self._patience())
+            while True:
+                if isinstance(item, Snapshot):
+                    messages.append(item)
+                elif item is not None:
+                    waiting.append(item)
+                item = self._wake.get_nowait()
+        except Empty:
+            pass
+        return messages, waiting
+
+    def _patience(self) -> float:
+        now = time.monotonic()
+        due = [lease.due for lease in list(self.leases.values())]
+        if self.later:
+            due.append(now)
+        wait = min(due, default=now + 3600) - now
+        return max(0.0, wait, self._resting - now)
+
+    def _tick(self) -> list[Snapshot]:
+        """Report what is due; the snapshots that the watchers should get."""
+        if time.monotonic() < self._resting:
+            return []
+        try:
+            self._catch_up()
+            messages = self._report()
+        except ERRORS as error:
+            first, longest = BACKOFF
+            self._pause = min(longest, self._pause * 2 or first)
+            self._resting = time.monotonic() + random.uniform(0.5, 1) * self._pause
+            breaker.trip(error)
+            return []
+        self._pause = 0.0
+        return messages
+
+    def _catch_up(self) -> None:
+        for lease in list(self.leases.values()):
+            if lease.begin is not None:
+                lease.begin(lease)
+        while self.later:
+            self.later[0]()
+            del self.later[0]
+
+    def _report(self) -> list[Snapshot]:
+        now = time.monotonic()
+        spoken: list[tuple[Lease, Call]] = []
+        for lease in list(self.leases.values()):
+            if lease.number == 0:
+                lease.due = now + conf.HEARTBEAT_INTERVAL
+                continue
+            call = self._say(lease, now)
+            if call is not None:
+                spoken.append((lease, call))
+        if not spoken:
+            return []
+        answers = self.store.pipeline([call for _, call in spoken])
+        messages = self._heed(spoken, answers)
+        breaker.reset()
+        return messages
+
+    def _say(self, lease: Lease, now: float) -> Call | None:
+        """The report that this lease is due, if any."""
+        if lease.numbers() == lease.sent:
+            lease.progress.rest()
+            # Something may have changed between the look and the rest.
+            if lease.numbers() == lease.sent:
+                lease.due = lease.spoke + conf.HEARTBEAT_INTERVAL
+                if now < lease.due:
+                    return None
+                lease.spoke, lease.due = now, now + conf.HEARTBEAT_INTERVAL
+                return lease.call("report", None)
+        lease.due = lease.told + conf.REPORT_INTERVAL
+        if now < lease.due:
+            return None
+        lease.sent = lease.numbers()
+        lease.spoke = lease.told = now
+        lease.due = now + conf.REPORT_INTERVAL
+        return lease.call("report", lease.members())
+
+    def _heed(
+        self,
+        spoken: Sequence[tuple[Lease, Call]],
+        answers: Sequence[Answer | Exception],
+    ) -> list[Snapshot]:
+        messages: list[Snapshot] = []
+        failure: Exception | None = None
+        for (lease, call), first in zip(spoken, answers, strict=True):
+            answer: Answer | Exception | None = first
+            if isinstance(answer, Answer) and answer.code == "vanished":
+                answer = self._bring_back(lease, call)
+            if answer is None:
+                continue
+            if isinstance(answer, Exception):
+                lease.sent, failure = None, answer
+                continue
+            if answer.code == "superseded":
+                lease.supersede()
+                self.remove(lease)
+                continue
+            lease.heard, lease.missed = time.monotonic(), None
+            if call.values.get("cursor") is not None:
+                lease.cursor = str(call.values["cursor"])
+            lease.obey(answer.asked)
+            if call.values.get("doc") is not None:
+                messages.append(answer.snapshot(str(call.values["doc"])))
+        if failure is not None:
+            raise failure
+        return messages
+
+    def _bring_back(self, lease: Lease, call: Call) -> Answer | Exception | None:
+        """Make a vanished run again, unless it is over or another may hold it."""
+        now = time.monotonic()
+        if lease.missed is None:
+            lease.missed = now
+        silence = lease.missed - lease.heard
+        if (
+            silence > conf.LOST_AFTER
+            and now < lease.missed + 2 * conf.HEARTBEAT_INTERVAL
+        ):
+            # One that was silent for so long lets a living lease speak first.
+            lease.sent = None
+            return None
+        try:
+            if history.finished(lease.id):
+                lease.supersede()
+                self.remove(lease)
+                return None
+        except history.ERRORS as error:
+            logger.warning("The history cannot be read for %s: %r", lease.id, error)
+        try:
+            return self.store.call_one(lease.whole(call))
+        except ERRORS as error:
+            return error
+
+
+async def _send(messages: Sequence[Snapshot]) -> None:
+    layer = get_channel_layer(conf.CHANNEL_LAYER)
+    if layer is None:
+        return
+    await asyncio.gather(*(_send_one(layer, snapshot) for snapshot in messages))
+
+
+async def _send_one(layer: Any, snapshot: Snapshot) -> None:
+    message = runs.message(snapshot)
+    for last in (False, True):
+        try:
+            async with asyncio.timeout(SEND_TIMEOUT):
+                await layer.group_send(runs.group(snapshot.id), message)
+            return
+        except Exception as error:  # the layer is never the truth: reconcile covers it
+            # The first send after a cut connection always fails.
+            if last:
+                logger.info("A message of run %s was lost: %r", snapshot.id, error)
+
+
+def _spawn(target: Callable[[], None]) -> None:
+    """Run `target` in an OS thread, under gevent too: an event loop in a greenlet
+    would be seen by every other greenlet of its thread."""
+    try:
+        from gevent import get_hub, monkey
+
+        patched = monkey.is_module_patched("threading")
+    except ImportError:
+        patched = False
+    if patched:
+        get_hub().threadpool.spawn(target)
+    else:
+        threading.Thread(target=target, name="progress-reporter", daemon=True).start()
+
+
+class Breaker:
+    """Spends the time for a dead store once per outage, not once per task."""
+
+    def __init__(self) -> None:
+        self.open = False
+
+    def trip(self, error: Exception) -> None:
+        if not self.open:
+            logger.warning("The progress store cannot be reached: %r", error)
+        self.open = True
+
+    def reset(self) -> None:
+        if self.open:
+            logger.warning("The progress store answers again.")
+        self.open = False
+
+
+breaker: Final = Breaker()
+_reporter: Reporter | None = None
+_reporter_lock = threading.Lock()
+
+
+def get_reporter() -> Reporter:
+    """This process's reporter; a fork makes its own."""
+    global _reporter
+    with _reporter_lock:
+        if _reporter is None:
+            _reporter = Reporter()
+        return _reporter
+
+
+def _forget() -> None:
+    global _reporter, _reporter_lock
+    _reporter, _reporter_lock = None, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget)

@@ -1,0 +1,124 @@
+"""A message as a worker's main process sees it: it speaks where a child cannot."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
+from celery.signals import task_unknown
+from celery.worker.request import Request
+
+from channels_progress.begin import MAIN
+from channels_progress.header import HEADER, Header
+from channels_progress.lifecycle import write_history
+from channels_progress.log import transition
+from channels_progress.reporter import breaker, get_reporter
+from channels_progress.run import CANCELLED, FAILED, RUNNING, SUCCEEDED, encode
+from channels_progress.store import ERRORS, get_store
+
+logger = logging.getLogger("channels_progress")
+
+
+class ProgressRequest(Request):  # type: ignore[misc]  # Celery has no types
+    """Celery's Request, which buries a run whose message ends here."""
+
+    def _header(self) -> Header | None:
+        return Header.of({HEADER: self._request_dict.get(HEADER)}, self.id)
+
+    def _bury(self, state: str, reason: str, message: str) -> None:
+        if (header := self._header()) is not None:
+            bury(header, state, reason, message, pid=self.worker_pid)
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        super().on_timeout(soft, timeout)
+        if not soft and self._header() and (self.task.acks_on_timeout is not False):
+            self._bury(
+                FAILED, "time_limit", f"It took longer than it may ({timeout:g} s)."
+            )
+
+    def on_failure(
+        self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False
+    ) -> Any:
+        result = super().on_failure(exc_info, send_failed_event, return_ok)
+        error = exc_info.exception
+        error = getattr(error, "exc", error)
+        if isinstance(error, TimeLimitExceeded):
+            return result  # on_timeout has spoken
+        if not isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt):
+            return result  # the child has spoken
+        if self._already_cancelled or self._already_revoked:
+            return result
+        if self.task.acks_late and self.task.reject_on_worker_lost:
+            return result  # the message comes back
+        if self._success_was_stored():
+            self._bury(SUCCEEDED, "", "")
+        else:
+            self._bury(FAILED, "worker_lost", "Its worker process died.")
+        return result
+
+    def _announce_cancelled(self, emit_retry: bool = True) -> None:
+        super()._announce_cancelled(emit_retry)
+        if not self.task.acks_late:
+            self._bury(FAILED, "worker_stopped", "Its worker was stopped.")
+
+    def _announce_revoked(
+        self, reason: str, terminated: bool, signum: Any, expired: bool
+    ) -> None:
+        super()._announce_revoked(reason, terminated, signum, expired)
+        if expired:
+            self._bury(CANCELLED, "expired", "It was not begun in time.")
+        else:
+            self._bury(CANCELLED, "revoked", "It was revoked.")
+
+
+def bury(
+    header: Header, state: str, reason: str, message: str, pid: int | None = None
+) -> None:
+    """End a run whose child is dead or dying, or whose message was dropped.
+
+    `pid` is the child's; a lease that another process holds is left alone.
+    """
+    try:
+        _bury(header, state, reason, message, pid)
+    except ERRORS as error:
+        breaker.trip(error)
+        get_reporter().keep(lambda: _bury(header, state, reason, message, pid))
+
+
+def _bury(
+    header: Header, state: str, reason: str, message: str, pid: int | None
+) -> None:
+    store = get_store()
+    stored = store.read([header.run]).get(header.run)
+    lease = None
+    if stored is not None and stored.snapshot.state == RUNNING:
+        if stored.worker.split("|")[1:] != [MAIN, str(pid)]:
+            return
+        lease = stored.lease
+    error = encode({"message": message}) if message else ""
+    answer = store.call(
+        "bury",
+        header.run,
+        hop=header.hop,
+        lease=lease,
+        state=state,
+        reason=reason,
+        error=error,
+    )
+    if answer.code != "ok":
+        return
+    transition(header, answer)
+    snapshot = answer.snapshot(stored.snapshot.members if stored else "")
+    get_reporter().send(snapshot)
+    write_history(snapshot, header.hop)
+
+
+def on_unknown(message: Any, name: str, id: str, **_: Any) -> None:
+    """A worker that does not know a task drops its message."""
+    header = Header.of(message.headers, id)
+    if header is not None:
+        bury(header, FAILED, "unknown_task", "No worker knows this task.")
+
+
+task_unknown.connect(on_unknown, dispatch_uid="channels_progress")

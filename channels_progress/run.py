@@ -1,0 +1,276 @@
+"""The value object: what is known of a run at one moment, and its states.
+
+Pure: no Django, no Celery, no Redis, no Channels. `Details` is what the holder of
+the lease says; the rest of a `Snapshot` is what the store's script decides.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+QUEUED: Final = "queued"  # created; no worker has taken it yet
+RUNNING: Final = "running"  # a worker holds the lease
+WAITING: Final = "waiting"  # between two hops; `reason` and `due` say for what
+PAUSED: Final = "paused"  # stopped by a viewer's wish; resume goes on
+SUCCEEDED: Final = "succeeded"  # for ever
+FAILED: Final = "failed"
+CANCELLED: Final = "cancelled"
+
+LOST: Final = "lost"  # derived: running, and its worker silent for LOST_AFTER
+CANCELLING: Final = "cancelling"  # derived: unfinished, and a cancel was asked
+
+FINISHED: Final = frozenset({SUCCEEDED, FAILED, CANCELLED})
+UNFINISHED: Final = frozenset({QUEUED, RUNNING, WAITING, PAUSED})
+
+# Who may move what: (verb, from) -> the states it may lead to. `None` is no hash.
+# The Lua script is tested against this table.
+TRANSITIONS: Final[dict[tuple[str, str | None], frozenset[str]]] = {
+    # The web, before publishing; set-if-absent. A withdrawn run is begun anew.
+    ("create", None): frozenset({QUEUED}),
+    ("create", CANCELLED): frozenset({QUEUED}),
+    # A worker, before the body. A wish that waited is fulfilled instead, and a hop
+    # that has begun too often without its cursor moving has failed.
+    ("begin", None): frozenset({RUNNING}),
+    ("begin", QUEUED): frozenset({RUNNING, CANCELLED, PAUSED, FAILED}),
+    ("begin", WAITING): frozenset({RUNNING, CANCELLED, PAUSED, FAILED}),
+    ("begin", RUNNING): frozenset({RUNNING, CANCELLED, PAUSED, FAILED}),
+    # The lease holder; onto a vanished key it brings everything back.
+    ("report", None): frozenset({RUNNING}),
+    ("report", RUNNING): frozenset({RUNNING}),
+    ("end", None): FINISHED | {WAITING, PAUSED},
+    ("end", RUNNING): FINISHED | {WAITING, PAUSED},
+    # A worker's main process, naming the hop.
+    ("bury", RUNNING): frozenset({FAILED, CANCELLED}),
+    ("bury", WAITING): frozenset({FAILED, CANCELLED}),
+    ("bury", QUEUED): frozenset({FAILED, CANCELLED}),
+    # The web. On `running` a wish is kept and told in the answer to a report.
+    ("cancel", QUEUED): frozenset({CANCELLED}),
+    ("cancel", WAITING): frozenset({CANCELLED}),
+    ("cancel", PAUSED): frozenset({CANCELLED}),
+    ("cancel", RUNNING): frozenset({RUNNING, CANCELLED}),  # cancelled where lost
+    ("pause", QUEUED): frozenset({PAUSED}),
+    ("pause", WAITING): frozenset({PAUSED}),
+    ("pause", RUNNING): frozenset({RUNNING}),
+    ("resume", PAUSED): frozenset({QUEUED}),
+    ("repause", QUEUED): frozenset({PAUSED}),  # the resume could not be published
+    ("withdraw", QUEUED): frozenset({CANCELLED}),  # the start could not be
+}
+
+MESSAGE_CHARACTERS: Final = 500
+TITLE_CHARACTERS: Final = 200
+RESULT_BYTES: Final = 4096
+CURSOR_BYTES: Final = 4096
+
+# What the script returns of a run, in its order; the numbers are milliseconds since
+# 1970 by Redis's clock, or counts.
+HEAD: Final = (
+    *("epoch", "rev", "state", "asked", "attempt", "reason", "due"),
+    *("queued", "started", "ended", "seen", "changed", "error"),
+)
+
+
+def percent(current: float, total: float | None, succeeded: bool) -> int | None:
+    """Whole percent, below 100 until the run has succeeded; None when unknown."""
+    if total is None:
+        return None
+    if succeeded:
+        return 100
+    if total <= 0 or current <= 0:
+        return 0
+    return min(99, int(100 * (current / total)))
+
+
+def number(value: object) -> float | int | None:
+    """A finite number of at most 15 digits that JSON and every browser can hold,
+    else None."""
+    if isinstance(value, bool) or value is None:
+        return None
+    if not isinstance(value, int | float):
+        try:
+            value = float(value)  # type: ignore[arg-type]  # Decimal, numpy, str
+        except (TypeError, ValueError, OverflowError):
+            return None
+    if isinstance(value, int):
+        return value if abs(value) < 10**15 else None
+    if not math.isfinite(value) or abs(value) >= 1e15:
+        return None
+    return int(value) if value.is_integer() else round(value, 6)
+
+
+def text(value: object, limit: int) -> str:
+    """`value` as legible text of at most `limit` characters, safe to encode."""
+    try:
+        string = str(value)
+    except Exception:  # a lazy string or a model's __str__ may raise anything
+        string = f"<{type(value).__name__}>"
+    if len(string) > limit:
+        string = string[: limit - 1] + "…"
+    return string.encode("utf-8", "replace").decode()
+
+
+def _legible(value: Any) -> Any:
+    if isinstance(value, set | frozenset | tuple):
+        return list(value)
+    for name in ("isoformat", "tolist"):  # dates and times, NumPy's numbers and arrays
+        if callable(convert := getattr(value, name, None)):
+            return convert()
+    return text(value, MESSAGE_CHARACTERS)
+
+
+def encode(value: object) -> str:
+    """Compact JSON of anything: what JSON does not know becomes its text."""
+    try:
+        string = json.dumps(
+            value,
+            ensure_ascii=False,
+            separators=(",", ":"),
+            allow_nan=False,
+            default=_legible,
+        )
+    except (ValueError, TypeError, RecursionError):  # nan, odd keys, cycles
+        string = json.dumps(text(value, MESSAGE_CHARACTERS), ensure_ascii=False)
+    return string.encode("utf-8", "replace").decode()
+
+
+def encode_result(value: object) -> str:
+    """A task's result as JSON of at most `RESULT_BYTES`; a larger one says so."""
+    string = encode(value)
+    size = len(string.encode())
+    if size > RESULT_BYTES:
+        return encode({"truncated": True, "bytes": size})
+    return string
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Details:
+    """What the holder of the lease says of a run: identity, numbers and text."""
+
+    run: str
+    task: str
+    title: str = ""
+    attempts: int | None = None
+    """How many attempts there may be; None where nothing limits them."""
+    current: float = 0
+    total: float | None = None
+    unit: str = ""
+    message: str = ""
+    rate: float | None = None
+    """Units a second."""
+    remaining: float | None = None
+    """Seconds."""
+    result: str = "null"
+    """JSON."""
+    succeeded: bool = False
+    pausable: bool = False
+    """Whether the task checkpoints, so that a pause can be resumed."""
+
+    def members(self) -> str:
+        """The envelope's members that the lease holder owns, as JSON text."""
+        members = asdict(self)
+        succeeded, result = members.pop("succeeded"), members.pop("result")
+        if not self.pausable:
+            del members["pausable"]
+        members["percent"] = percent(self.current, self.total, succeeded)
+        return f'{encode(members)[1:-1]},"result":{result}'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """Everything known about a run at one moment. Times are milliseconds since 1970
+    by Redis's clock, 0 or None where there is none."""
+
+    id: str
+    now: int
+    epoch: str
+    rev: int
+    state: str
+    asked: str | None
+    attempt: int
+    reason: str | None
+    due: int | None
+    queued: int
+    started: int | None
+    ended: int | None
+    seen: int
+    changed: int
+    error: str
+    """JSON: null, or an object with `message` and perhaps `reference`."""
+    members: str
+    """The lease holder's part of the envelope, as JSON text."""
+    owner: str = ""
+    lost_after: int = 30_000
+
+    @classmethod
+    def of(
+        cls,
+        id: str,
+        now: int,
+        head: Sequence[bytes | None],
+        members: bytes | str,
+        **rest: Any,
+    ) -> Snapshot:
+        """From the script's values in the order of `HEAD`."""
+        epoch, rev, state, asked, attempt, reason, due, *times, error = head
+        queued, started, ended, seen, changed = (int(t) if t else None for t in times)
+        return cls(
+            id=id,
+            now=now,
+            epoch=(epoch or b"").decode(),
+            rev=int(rev or 0),
+            state=(state or b"").decode(),
+            asked=asked.decode() if asked else None,
+            attempt=int(attempt or 1),
+            reason=reason.decode() if reason else None,
+            due=int(due) if due else None,
+            queued=queued or 0,
+            started=started,
+            ended=ended,
+            seen=seen or 0,
+            changed=changed or 0,
+            error=error.decode() if error else "null",
+            members=members.decode() if isinstance(members, bytes) else members,
+            **rest,
+        )
+
+    @property
+    def finished(self) -> bool:
+        return self.state in FINISHED
+
+    @property
+    def lost(self) -> bool:
+        """Running, and its worker has been silent for `lost_after` milliseconds."""
+        return self.state == RUNNING and self.now - self.seen > self.lost_after
+
+    @property
+    def shown(self) -> str:
+        """The state a viewer sees: the stored one, or `lost` or `cancelling`."""
+        if self.lost:
+            return LOST
+        if self.asked == "cancel" and self.state in UNFINISHED:
+            return CANCELLING
+        return self.state
+
+    def envelope(self) -> str:
+        """The `run` message of the wire: a small head, spliced onto the members."""
+
+        def word(value: str | None) -> str:
+            return f'"{value}"' if value else "null"
+
+        return (
+            f'{{"type":"run","v":1,"now":{self.now},"epoch":"{self.epoch}",'
+            f'"rev":{self.rev},"state":"{self.shown}","asked":{word(self.asked)},'
+            f'"attempt":{self.attempt},"reason":{word(self.reason)},'
+            f'"due":{self.due or "null"},"queued":{self.queued},'
+            f'"started":{self.started or "null"},"ended":{self.ended or "null"},'
+            f'"seen":{self.seen},"changed":{self.changed},"error":{self.error},'
+            f"{self.members}}}"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """The envelope as a dict."""
+        envelope: dict[str, Any] = json.loads(self.envelope())
+        return envelope

@@ -1,0 +1,88 @@
+"""The base class of every task, named once as `Celery(..., task_cls=...)`.
+
+Tasks whose message carries our header are runs; all others are left alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Task
+from celery.canvas import Signature, _chain, chord, group
+from celery.exceptions import Ignore
+
+from channels_progress.begin import begin, publish_again
+from channels_progress.header import Header
+from channels_progress.reporter import Lease
+
+
+class Polling(Ignore):  # type: ignore[misc]  # Celery has no types
+    """The run waits for something elsewhere; its next message is published."""
+
+    def __init__(self, countdown: float) -> None:
+        super().__init__(f"polls again in {countdown} s")
+        self.countdown = countdown
+
+
+class Replaced(Ignore):  # type: ignore[misc]  # Celery has no types
+    """Another task goes on as the same run."""
+
+
+def header_of(request: Any) -> Header | None:
+    """The header of the message at hand, if it is a run's."""
+    if request.is_eager or request.called_directly:
+        return None
+    return Header.of(request.headers, request.id)
+
+
+class ProgressTask(Task):  # type: ignore[misc]  # Celery has no types
+    """Celery's Task, with `before_start`, `retry` and `replace` for runs."""
+
+    Request = "channels_progress.request:ProgressRequest"
+
+    def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
+        """Take the run's lease; a refused body does not run."""
+        if (header := header_of(self.request)) is not None:
+            begin(self, header)
+        super().before_start(task_id, args, kwargs)
+
+    def signature_from_request(
+        self, request: Any = None, *args: Any, **kwargs: Any
+    ) -> Signature:
+        """The next attempt's message, which `Task.retry` publishes."""
+        signature = super().signature_from_request(request, *args, **kwargs)
+        header = header_of(self.request if request is None else request)
+        if header is not None:
+            _put(signature, header.next("retry"))
+        return signature
+
+    def replace(self, sig: Signature) -> Any:
+        """Go on as another task under this run's id; Celery copies no headers."""
+        if (header := header_of(self.request)) is not None:
+            if isinstance(sig, group):
+                sig |= self.app.tasks["celery.accumulate"].s(index=0)
+            last = sig
+            while isinstance(last, chord | _chain):
+                last = last.body if isinstance(last, chord) else last.tasks[-1]
+            _put(last, header.next("replace"))
+            lease: Lease | None = getattr(self.request, "progress_lease", None)
+            if lease is not None:
+                self.request.progress_replaced = True
+        return super().replace(sig)
+
+    def poll(self, countdown: float = 5.0) -> Polling:
+        """`raise self.poll(5)` to be called again without holding a worker.
+
+        The same run and attempt goes on in `countdown` seconds, with the numbers it
+        has; `max_retries` does not limit it.
+        """
+        header = header_of(self.request)
+        if header is None:
+            raise self.retry(countdown=countdown, max_retries=1 << 30)
+        publish_again(self, header.next("poll"), countdown=countdown)
+        return Polling(countdown)
+
+
+def _put(signature: Signature, header: Header) -> None:
+    headers = {**(signature.options.get("headers") or {}), **header.as_headers()}
+    signature.options["headers"] = headers
