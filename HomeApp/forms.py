@@ -1,0 +1,77 @@
+"""The parameters of each task: what is allowed, and what is assumed."""
+
+from typing import Any
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+from HomeApp import uploads
+
+# What is shown of an upload's own name, in characters.
+NAME_LENGTH = 100
+
+
+class GenRandomForm(forms.Form):
+    """How fast gen_random goes; without a parameter it takes the default."""
+
+    speed = forms.FloatField(
+        label=_("Speed"),
+        help_text=_("Points per second, from 0.5 to 1,000."),
+        required=False,
+        initial=2,
+        min_value=0.5,
+        max_value=1000,
+        error_messages=dict.fromkeys(
+            ["invalid", "min_value", "max_value"],
+            _("Enter a number from 0.5 to 1,000."),
+        ),
+    )
+
+    def clean_speed(self) -> float:
+        speed = self.cleaned_data["speed"]
+        return self.fields["speed"].initial if speed is None else speed
+
+
+class FftRandomForm(forms.Form):
+    """How many transforms fft_random makes."""
+
+    n = forms.IntegerField(
+        label=_("Transforms"),
+        help_text=_("How many, from 1 to 1,000,000."),
+        initial=10_000,
+        min_value=1,
+        max_value=1_000_000,
+        error_messages=dict.fromkeys(
+            ["required", "invalid", "min_value", "max_value"],
+            _("Enter a whole number from 1 to 1,000,000."),
+        ),
+    )
+
+
+class ImportRowsForm(forms.Form):
+    """A CSV file of measurements."""
+
+    file = forms.FileField(
+        label=_("CSV file"),
+        help_text=_(
+            "UTF-8, at most 200 MB, with the columns when,sensor,value; "
+            "a time without an offset is UTC."
+        ),
+        widget=forms.FileInput(attrs={"accept": ".csv,text/csv"}),
+        error_messages={
+            "required": uploads.ERRORS["required"],
+            "missing": uploads.ERRORS["required"],
+            "invalid": uploads.ERRORS["invalid"],
+            "empty": uploads.ERRORS["empty"],
+        },
+    )
+
+    def clean_file(self):
+        file = self.cleaned_data["file"]
+        uploads.check(file)
+        return file
+
+    def task_kwargs(self) -> dict[str, Any]:
+        """Keep the upload; the task gets its path, and its own name to show."""
+        file = self.cleaned_data["file"]
+        return {"path": uploads.keep(file), "name": file.name[:NAME_LENGTH]}
