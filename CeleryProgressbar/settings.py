@@ -132,6 +132,7 @@ if env_flag("HTTPS"):
 STATIC_URL = "static/"
 # Serves straight from the apps, so that nobody needs to run `collectstatic`.
 WHITENOISE_USE_FINDERS = True
+WHITENOISE_ALLOW_ALL_ORIGINS = False
 
 MEDIA_ROOT = Path(env("MEDIA_ROOT", DATA_DIR / "uploads"))
 # A larger upload goes to the disk while it arrives; how large one may be at all is the

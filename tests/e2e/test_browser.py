@@ -1,0 +1,149 @@
+"""A person with a real Chromium: clicks START and watches."""
+
+import pytest
+from playwright.async_api import expect
+
+pytestmark = pytest.mark.browser
+
+PATIENCE = 60_000  # ms
+FINISHED = "task-progress[state=succeeded]"
+
+
+@pytest.fixture(autouse=True)
+def patience():
+    expect.set_options(timeout=PATIENCE)
+
+
+async def press_start(page, speed):
+    """Open the START page and press its button; returns the run's id."""
+    await page.goto("/")
+    await page.get_by_label("Speed").fill(str(speed))
+    await page.get_by_role("button", name="Start").click()
+    await page.wait_for_selector("task-progress[run]", timeout=PATIENCE)
+    return await page.locator("task-progress").get_attribute("run")
+
+
+async def value(page):
+    """The bar's value, or None while there is no number to show."""
+    text = await page.locator("task-progress progress").get_attribute("value")
+    return None if text is None else float(text)
+
+
+async def record_values(page):
+    """Note every value that the bar takes from now on, in `window.values`."""
+    await page.evaluate(
+        """() => {
+          const bar = document.querySelector("task-progress progress");
+          window.values = [];
+          new MutationObserver(() => window.values.push(bar.value)).observe(
+            bar, { attributes: true, attributeFilter: ["value"] });
+        }"""
+    )
+
+
+async def wait_for_value(page, least):
+    await page.wait_for_function(
+        "least => document.querySelector('task-progress progress').value >= least",
+        arg=least,
+        timeout=PATIENCE,
+    )
+
+
+async def test_start_moves_the_bar_to_the_end(page):
+    await press_start(page, 50)
+    await record_values(page)
+    await expect(page.locator(FINISHED)).to_be_visible()
+    values = await page.evaluate("window.values")
+    assert len(values) >= 4
+    assert values == sorted(values)
+    assert await value(page) == 100
+    await expect(page.locator("[data-part=percent]")).to_contain_text("100")
+
+
+async def test_a_reload_shows_the_same_run_at_the_same_point(page):
+    run = await press_start(page, 10)
+    await wait_for_value(page, 30)
+    before = await value(page)
+    await page.reload()
+    bar = page.locator("task-progress")
+    await expect(bar).to_have_attribute("run", run)
+    assert await value(page) >= before
+    await expect(page.locator(FINISHED)).to_be_visible()
+    await expect(bar).to_have_attribute("run", run)
+
+
+async def test_a_second_tab_shows_the_same_run_and_goes_on_live(page):
+    run = await press_start(page, 10)
+    await wait_for_value(page, 10)
+    tab = await page.context.new_page()
+    await tab.goto(f"/runs/{run}/")
+    await record_values(tab)
+    await expect(tab.locator("task-progress")).to_have_attribute("run", run)
+    for each in (page, tab):
+        await expect(each.locator(FINISHED)).to_be_visible()
+        assert await value(each) == 100
+    assert len(await tab.evaluate("window.values")) >= 2
+
+
+async def test_a_double_click_starts_one_run(page):
+    starts = []
+    page.on("websocket", lambda s: starts.append(s.url) if "/start/" in s.url else None)
+    await page.goto("/")
+    await page.get_by_label("Speed").fill("100")
+    await page.get_by_role("button", name="Start").dblclick()
+    await expect(page.locator(FINISHED)).to_be_visible()
+    assert len(starts) == 1
+    listed = await page.context.request.get("/progress/runs/")
+    runs = (await listed.json())["runs"]
+    assert len(runs) == 1
+
+
+async def test_a_form_that_is_sent_twice_starts_one_run_without_scripts(browser, stack):
+    context = await browser.new_context(base_url=stack.url, java_script_enabled=False)
+    page = await context.new_page()
+    for _ in range(2):
+        if page.url == "about:blank":
+            await page.goto("/")
+        else:
+            await page.go_back()
+        await page.get_by_label("Speed").fill("1000")
+        await page.get_by_role("button", name="Start").click()
+        await page.wait_for_url("**/runs/*/", timeout=PATIENCE)
+    listed = await context.request.get("/progress/runs/")
+    assert len((await listed.json())["runs"]) == 1
+    await expect(page.locator("task-progress progress")).to_be_visible()
+    await context.close()
+
+
+async def test_a_wrong_speed_is_said_beside_its_field(page):
+    await page.goto("/")
+    field = page.get_by_label("Speed")
+    # Past the browser's own check, which the server must not rely on.
+    await page.evaluate("document.querySelector('form.start').noValidate = true")
+    await field.fill("0.1")
+    await page.get_by_role("button", name="Start").click()
+    await expect(page.locator("[data-error=speed]")).not_to_be_empty()
+    await expect(field).to_have_attribute("aria-invalid", "true")
+
+
+async def test_html_in_a_cell_is_shown_as_text(page, tmp_path):
+    table = tmp_path / "rows.csv"
+    table.write_text(
+        "when,sensor,value\n"
+        "2025-03-01T12:00:00Z,attic,1\n"
+        "2025-03-01T12:00:00Z,<img src=x onerror=alert(1)>,<b>bold</b>\n"
+    )
+    await page.goto("/tasks/import_rows/")
+    await page.get_by_label("File").set_input_files(table)
+    await page.get_by_role("button", name="Import").click()
+    await expect(page.locator(FINISHED)).to_be_visible()
+    await expect(page.locator("#result")).to_contain_text("<b>bold</b>")
+    assert await page.locator("#result b, #result img").count() == 0
+
+
+@pytest.mark.parametrize("path", ["/", "/tasks/fft_random/", "/tasks/import_rows/"])
+@pytest.mark.parametrize("width", [320, 375, 1280])
+async def test_no_page_scrolls_sideways(page, path, width):
+    await page.set_viewport_size({"width": width, "height": 800})
+    await page.goto(path)
+    assert await page.evaluate("document.documentElement.scrollWidth") <= width
