@@ -49,9 +49,9 @@ def pause(seconds):
 # --- Fourier transforms --------------------------------------------------------------
 
 POINTS = 2000  # of a signal, sampled over one second
-TONES = {150: 0.12, 420: 0.3, 700: 0.18}  # amplitude by hertz, faint beside the noise
+TONES = {155: 0.12, 425: 0.3, 705: 0.18}  # amplitude by hertz, faint beside the noise
 BATCH = 250  # transforms at once: some milliseconds, and 4 MB
-PLOTTED = 120  # points of the result's spectrum
+PLOTTED = 100  # points of the result's spectrum
 
 
 @startable(forms.FftRandomForm, title=gettext_lazy("Fourier transforms"))
