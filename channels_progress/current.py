@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import json
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextvars import ContextVar, Token
-from typing import Any, Final, TypeVar
+from itertools import compress, repeat
+from operator import length_hint
+from typing import Any, Final, NamedTuple, TypeVar
 
 from celery.exceptions import Ignore
 
@@ -43,17 +46,62 @@ def _nothing() -> None:
     """Outside a run nobody is to be woken."""
 
 
+class _Calm:
+    """A flag that is true, at the price of a C loop's look at it."""
+
+    __slots__ = ("progress",)
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+
+
+class _Alert(_Calm):
+    """The same flag while a step has to look; the reporter changes its class."""
+
+    __slots__ = ()
+
+    def __bool__(self) -> bool:
+        self.progress._look()
+        return True
+
+
+# `repeat` tells how often it was asked, and C asks it: no step of Python counts.
+_MANY: Final = 1 << 62
+
+
+def _asked(ticks: repeat[Any]) -> int:
+    return _MANY - length_hint(ticks)
+
+
+class _Base(NamedTuple):
+    """What is counted besides single steps: units, and the outermost loop's items."""
+
+    advanced: float = 0
+    loop: weakref.ref[Any] | None = None
+    fetched: repeat[Any] = repeat(None, _MANY)
+
+    def looped(self) -> int:
+        """Steps that the loop has done: an item counts when the next is asked for."""
+        while True:
+            loop = self.loop() if self.loop is not None else None
+            fetching = loop is not None and loop.gi_running
+            fetched = _asked(self.fetched)
+            if loop is None or loop.gi_running == fetching:
+                return max(0, fetched if fetching else fetched - 1)
+
+
 class Progress:
     """The progress of one attempt; threads that a task starts may share it."""
 
     __slots__ = (
-        "_advanced",
         "_alert",
+        "_base",
+        "_flag",
         "_lock",
         "_saved",
         "_stop",
-        "_tracked",
-        "_tracking",
+        "_tick",
+        "_ticks",
         "_wake",
         "cursor_text",
         "skipped",
@@ -65,12 +113,16 @@ class Progress:
     def __init__(
         self, wake: Callable[[], None] = _nothing, cursor_text: str = ""
     ) -> None:
-        self._advanced: float = 0
-        self._tracked = 0  # written by `track` alone, which needs no lock for that
-        self._tracking = False
+        # Single steps are counted by `_ticks`; the rest by this, which is replaced as
+        # a whole, so that the reporter never sees half a change.
+        self._base = _Base()
+        self._ticks: repeat[Any] = repeat(None, _MANY)
+        self._tick = self._ticks.__next__
         self._lock = threading.Lock()
         self._stop: Stop | None = None
-        self._alert = True  # a step has to look: the reporter sleeps, or a stop
+        # Whether a step has to look: the reporter sleeps, or the body is to stop.
+        self._alert = True
+        self._flag = _Alert(self)
         self._wake = wake
         self._saved = cursor_text
         self.cursor_text = cursor_text
@@ -83,23 +135,29 @@ class Progress:
 
     def restore(self, current: float, total: Any, unit: Any, text: Any) -> None:
         """Go on from the numbers of the same attempt's earlier message."""
-        self._advanced, self.total, self.unit, self.text = current, total, unit, text
+        self._base = _Base(current)
+        self.total, self.unit, self.text = total, unit, text
 
     def rest(self) -> None:
         """The reporter goes to sleep: the next step has to wake it."""
-        self._alert = True
+        self._raise_flag()
 
     def stop(self, stop: Stop) -> None:
         """Let the body end at its next step. A first word is not taken back, except
         that a superseded attempt is nothing else."""
         if self._stop is None or isinstance(stop, Superseded):
             self._stop = stop
-            self._alert = True
+            self._raise_flag()
+
+    def _raise_flag(self) -> None:
+        self._alert = True
+        self._flag.__class__ = _Alert
 
     def _look(self) -> None:
         self._alert = False
+        self._flag.__class__ = _Calm  # type: ignore[assignment]
         if self._stop is not None:
-            self._alert = True
+            self._raise_flag()
             raise self._stop
         self._wake()
 
@@ -108,7 +166,8 @@ class Progress:
     @property
     def current(self) -> float:
         """Units done so far."""
-        return self._advanced + self._tracked
+        base = self._base
+        return base.advanced + _asked(self._ticks) + base.looped()
 
     def get(self) -> Progress:
         """This object, to hand to a thread that the task starts itself."""
@@ -116,15 +175,23 @@ class Progress:
 
     def advance(self, n: float = 1) -> None:
         """Count `n` more units as done."""
-        with self._lock:
-            self._advanced += n
+        if n == 1:
+            self._tick()
+        else:
+            self._add(n)
         if self._alert:
             self._look()
+
+    def _add(self, n: float) -> None:
+        with self._lock:
+            self._base = self._base._replace(advanced=self._base.advanced + n)
 
     def set(self, current: float, total: Any = None) -> None:
         """Say how many units are done, and of how many where that is known."""
         with self._lock:
-            self._advanced = current - self._tracked
+            base = self._base
+            advanced = current - _asked(self._ticks) - base.looped()
+            self._base = base._replace(advanced=advanced)
         if total is not None:
             self.total = total
         if self._alert:
@@ -132,9 +199,8 @@ class Progress:
 
     def skip(self, n: int = 1) -> None:
         """Count `n` units as done that an earlier attempt did: not in the rate."""
-        with self._lock:
-            self._advanced += n
-            self.skipped += n
+        self._add(n)
+        self.skipped += n
         if self._alert:
             self._look()
 
@@ -172,32 +238,50 @@ class Progress:
         The total is `len(iterable)` where it has one. Inside another `track` it
         leaves the numbers to the outer one.
         """
-        if self._tracking:
+        # A weak reference, so that a loop that is left early is over.
+        itself: list[weakref.ref[Any]] = []
+        loop = self._outer(itself, iterable, message, total, unit)
+        itself.append(weakref.ref(loop))
+        return loop
+
+    def _outer(
+        self,
+        itself: list[weakref.ref[Any]],
+        iterable: Iterable[T],
+        message: Any,
+        total: float | None,
+        unit: str | None,
+    ) -> Iterator[T]:
+        if self._base.loop is not None:
             yield from self._inner(iterable)
             return
-        self._tracking = True
+        if total is None and isinstance(iterable, Sized):
+            total = len(iterable)
+        self._begin(total, message, unit)
+        # One pass through C a step: it counts and looks at the flag.
+        fetched = repeat(self._flag, _MANY)
+        with self._lock:
+            self._base = self._base._replace(loop=itself.pop(), fetched=fetched)
+        unfinished = 1
         try:
-            if total is None and isinstance(iterable, Sized):
-                total = len(iterable)
-            with self._lock:
-                self._advanced, self._tracked = 0, 0
-            self.total = total
-            if unit is not None:
-                self.unit = unit
-            if message is not None:
-                self.text = message
-            if self._alert:
-                self._look()
-            for done, item in enumerate(iterable, 1):
-                yield item
-                self._tracked = done
-                if self._alert:
-                    self._look()
+            yield from compress(iterable, fetched)
+            unfinished = 0
         finally:
-            self._tracking = False
+            done = max(0, _asked(fetched) - unfinished)
             with self._lock:
-                self._advanced += self._tracked
-                self._tracked = 0
+                self._base = _Base(self._base.advanced + done)
+
+    def _begin(self, total: Any, message: Any, unit: Any) -> None:
+        """Numbers from the beginning, for a loop."""
+        with self._lock:
+            self._base = _Base(-_asked(self._ticks))
+        self.total = total
+        if unit is not None:
+            self.unit = unit
+        if message is not None:
+            self.text = message
+        if self._alert:
+            self._look()
 
     def _inner(self, iterable: Iterable[T]) -> Iterator[T]:
         for item in iterable:
@@ -253,19 +337,9 @@ class Progress:
         from channels_progress.iterate import plan
 
         steps, done, size = plan(iterable, key, self.cursor)
-        if total is None:
-            total = size
-        with self._lock:
-            self._advanced, self._tracked = 0, 0
-        self.total = total
-        if unit is not None:
-            self.unit = unit
-        if message is not None:
-            self.text = message
+        self._begin(size if total is None else total, message, unit)
         if done:
             self.skip(done)
-        elif self._alert:
-            self._look()
         for item, cursor in steps:
             yield item
             self.cursor_text = cursor
@@ -274,6 +348,7 @@ class Progress:
 
 _NOWHERE: Final = Progress()
 _current: ContextVar[Progress] = ContextVar("progress")
+_get: Final = _current.get
 
 
 def enter(progress: Progress) -> Token[Progress]:
@@ -305,7 +380,13 @@ class CurrentProgress:
 
     def advance(self, n: float = 1) -> None:
         """Count `n` more units as done."""
-        _current.get(_NOWHERE).advance(n)
+        found = _get(_NOWHERE)
+        if n == 1:
+            found._tick()
+        else:
+            found._add(n)
+        if found._alert:
+            found._look()
 
     def get(self) -> Progress:
         """The object itself, to hand to a thread that the task starts."""
