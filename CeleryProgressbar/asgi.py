@@ -11,14 +11,29 @@ django_application = get_asgi_application()
 
 from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
+from django.conf import settings  # noqa: E402
 
 from channels_progress.access import OriginMiddleware  # noqa: E402
 from HomeApp.routing import ws_urlpatterns  # noqa: E402
+
+
+def under_script_name(inner):
+    """Route below FORCE_SCRIPT_NAME, as Django does for HTTP by itself."""
+    prefix = (settings.FORCE_SCRIPT_NAME or "").rstrip("/")
+
+    async def application(scope, receive, send):
+        path = scope["path"].removeprefix(prefix)
+        await inner({**scope, "path": path}, receive, send)
+
+    return application
+
 
 application = ProtocolTypeRouter(
     {
         "http": django_application,
         # The origin is checked first: a foreign page costs no session lookup.
-        "websocket": OriginMiddleware(AuthMiddlewareStack(URLRouter(ws_urlpatterns))),
+        "websocket": OriginMiddleware(
+            AuthMiddlewareStack(under_script_name(URLRouter(ws_urlpatterns)))
+        ),
     }
 )
