@@ -1,0 +1,50 @@
+/* Shows how much of a file is sent; then the run's page takes over. */
+
+const form = document.querySelector("#upload");
+const sending = form.querySelector(".sending");
+const button = form.querySelector("button");
+
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (!sending.hidden) return;
+  busy(true);
+  const request = new XMLHttpRequest();
+  const { upload } = request;
+  upload.onprogress = ({ loaded, total }) => show(loaded / total);
+  upload.onload = () => sending.querySelector("progress").removeAttribute("value");
+  request.onload = () => finish(request);
+  request.onerror = () => fail(form.dataset.broken);
+  request.open("POST", form.action);
+  request.send(new FormData(form));
+});
+
+function busy(is) {
+  sending.hidden = !is;
+  button.disabled = is;
+  if (is) show(0);
+  if (is) wrong("");
+}
+
+function show(share) {
+  sending.querySelector("progress").value = share;
+}
+
+/* The request has followed the redirect to the run; or it brought this page with errors. */
+function finish({ responseURL, responseText, status }) {
+  if (status === 200 && responseURL !== form.action) return location.assign(responseURL);
+  const page = new DOMParser().parseFromString(responseText, "text/html");
+  const texts = [...page.querySelectorAll("#upload .wrong-text")].map((node) => node.textContent);
+  fail(texts.join(" ").trim() || form.dataset.broken);
+}
+
+function fail(text) {
+  busy(false);
+  wrong(text);
+  form.elements.file.focus();
+}
+
+function wrong(text) {
+  form.querySelector('[data-error="file"]').textContent = "";
+  form.querySelector('[data-error=""]').textContent = text;
+  form.elements.file.setAttribute("aria-invalid", text ? "true" : "false");
+}

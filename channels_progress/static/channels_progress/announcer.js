@@ -1,0 +1,41 @@
+/* One polite live region a page: milestones only, never each tick. */
+
+const QUARTER = 25; // percent
+const TROUBLE = new Set(["lost"]);
+
+let region = null;
+
+function say(text) {
+  region ??= document.querySelector(".progress-announcer");
+  if (!region) {
+    region = document.createElement("div");
+    region.className = "progress-announcer";
+    region.setAttribute("role", "status");
+    document.body.append(region);
+  }
+  if (region.textContent !== text) region.textContent = text;
+}
+
+const quarter = ({ percent }) => Math.floor((percent ?? 0) / QUARTER);
+
+/* What became of a run between two envelopes, or null if it is nothing to speak of. */
+export function milestone(before, after) {
+  if (!before) return null;
+  if (before.state !== after.state) {
+    const back = TROUBLE.has(before.state) || after.attempt > before.attempt;
+    if (after.state !== "running" || before.state === "queued" || back) return "state";
+  }
+  const passed = quarter(after) > quarter(before) && after.state === "running";
+  return passed ? "percent" : null;
+}
+
+export function announce(before, after, wording) {
+  const what = milestone(before, after);
+  if (!what) return;
+  const title = after.title || after.task;
+  const text =
+    what === "percent"
+      ? wording.percent(quarter(after) * QUARTER)
+      : wording.say(`state.${after.state}`);
+  say(`${title}: ${text}`);
+}

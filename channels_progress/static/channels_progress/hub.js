@@ -1,0 +1,221 @@
+/* What this page watches: one socket for all its bars, HTTP where no socket gets through. */
+
+import { Connection } from "./connection.js";
+import { Poller } from "./poller.js";
+import { Snapshot } from "./snapshot.js";
+
+const FALLBACK = 5_000; // ms without a socket before HTTP takes over
+const STALE = 5_000; // ms after which an unfinished run is asked for again
+const TICK = 1_000; // ms between two looks at ages
+const HUBS = Symbol.for("channels_progress.hubs");
+
+/* One hub per socket URL and document, however often this script is loaded. */
+export function hubFor(socket) {
+  const hubs = (document[HUBS] ??= new Map());
+  if (!hubs.has(socket)) hubs.set(socket, new Hub(socket));
+  return hubs.get(socket);
+}
+
+export class Hub {
+  #runs = new Map();
+  #refs = 0;
+  #ticker = 0;
+  #fallback = 0;
+  #http = null; // what polling found: "polling" or "unreachable"
+  #closed = null; // why the server closed for good
+  #offline = !navigator.onLine;
+  #connection;
+  #poller;
+
+  constructor(socket) {
+    this.#connection = new Connection(socket, {
+      open: () => this.#up(),
+      frame: (frame) => this.receive(frame),
+      down: (code, final) => this.#down(code, final),
+    });
+    this.#poller = new Poller(() => this.#wanted(), {
+      frame: (frame) => this.receive(frame),
+      refused: (id) => this.#refuse(this.#runs.get(id)),
+      up: () => this.#polled("polling"),
+      down: () => this.#polled("unreachable"),
+    });
+    addEventListener("online", () => this.#network(false));
+    addEventListener("offline", () => this.#network(true));
+    addEventListener("pageshow", ({ persisted }) => persisted && this.#shown());
+    document.addEventListener("visibilitychange", () => this.#shown());
+  }
+
+  /* How a run's news arrive: connecting, live, polling, unreachable, offline, refused,
+     signed-out or done. */
+  link(id) {
+    if (this.#offline) return "offline";
+    if (this.#runs.get(id)?.carried) return "live";
+    if (this.#closed) return this.#closed;
+    if (this.#connection.open) return "live";
+    return this.#http ?? "connecting";
+  }
+
+  /* listener: { snapshot(Snapshot), refused(), link(), tick() }. Returns what stops it. */
+  watch(id, { src, token, snapshot = null }, listener) {
+    const run = this.#run(id);
+    run.token ||= token;
+    run.src ||= src;
+    if (snapshot?.supersedes(run.snapshot)) run.snapshot = snapshot;
+    run.listeners.add(listener);
+    if (run.snapshot && run.snapshot !== snapshot) listener.snapshot(run.snapshot);
+    this.#ask(run);
+    this.#settle();
+    return () => this.#leave(run, listener);
+  }
+
+  /* Another socket brings this run's messages (the START button's own): no need to watch. */
+  carry(id, carried) {
+    const run = this.#run(id);
+    run.carried = carried;
+    if (!carried) this.#ask(run);
+    this.#settle();
+  }
+
+  #run(id) {
+    if (this.#closed === "done") this.#closed = null;
+    if (!this.#runs.has(id)) {
+      this.#runs.set(id, { id, snapshot: null, asked: 0, carried: false, listeners: new Set() });
+    }
+    return this.#runs.get(id);
+  }
+
+  receive(frame) {
+    this.#offline = false;
+    if (frame.type === "error") {
+      const run = this.#named(frame.ref);
+      if (run && frame.code === "forbidden") this.#refuse(run);
+    }
+    const run = frame.type === "run" && this.#runs.get(frame.run);
+    if (run) {
+      const snapshot = new Snapshot(frame);
+      if (snapshot.supersedes(run.snapshot)) {
+        run.snapshot = snapshot;
+        for (const listener of [...run.listeners]) listener.snapshot(snapshot);
+        if (snapshot.finished) this.#settle();
+      }
+    }
+    this.#tell();
+  }
+
+  #named(ref) {
+    return [...this.#runs.values()].find((run) => run.ref === ref);
+  }
+
+  #wanted() {
+    return [...this.#runs.values()].filter(
+      (run) => run.listeners.size && !run.carried && !run.refused && !run.snapshot?.finished,
+    );
+  }
+
+  #refuse(run) {
+    if (!run) return;
+    run.refused = true;
+    for (const listener of run.listeners) listener.refused();
+    this.#settle();
+  }
+
+  /* An element that is only moved comes back in the same task, and nothing was asked. */
+  #leave(run, listener) {
+    run.listeners.delete(listener);
+    queueMicrotask(() => {
+      if (run.listeners.size || run.carried || this.#runs.get(run.id) !== run) return;
+      this.#runs.delete(run.id);
+      if (!run.snapshot?.finished) this.#connection.send({ action: "unwatch", run: run.id });
+      this.#settle();
+    });
+  }
+
+  /* Connected while there is something to wait for, quiet otherwise. */
+  #settle() {
+    const busy = [...this.#runs.values()].some((run) => run.carried || this.#unfinished(run));
+    if (busy && !document.hidden) this.#ticker ||= setInterval(() => this.#tick(), TICK);
+    else this.#ticker = void clearInterval(this.#ticker);
+    if (this.#closed) return this.#tell();
+    if (this.#wanted().length) {
+      this.#connection.start();
+      if (!this.#connection.open) this.#wait();
+    } else {
+      this.#connection.stop();
+      this.#rest();
+    }
+    this.#tell();
+  }
+
+  #unfinished(run) {
+    return run.listeners.size && !run.refused && !run.snapshot?.finished;
+  }
+
+  #ask(run) {
+    if (!this.#connection.open || run.carried || !this.#unfinished(run)) return;
+    run.ref ??= `w${++this.#refs}`;
+    run.asked = performance.now();
+    this.#connection.send({ action: "watch", run: run.id, token: run.token ?? "", ref: run.ref });
+  }
+
+  /* Beats of a worker send no message, so a run that says nothing is asked for again. */
+  #tick() {
+    const stale = performance.now() - STALE;
+    for (const run of this.#wanted()) {
+      const { state } = run.snapshot?.envelope ?? {};
+      const settled = run.snapshot && state !== "running" && state !== "cancelling";
+      if (!settled && run.asked < stale && (run.snapshot?.received ?? 0) < stale) this.#ask(run);
+    }
+    for (const run of this.#runs.values()) for (const listener of run.listeners) listener.tick();
+  }
+
+  #wait() {
+    this.#fallback ||= setTimeout(() => this.#poll(), FALLBACK);
+  }
+
+  #poll() {
+    if (this.#fallback && !document.hidden) this.#poller.start();
+  }
+
+  #rest() {
+    this.#fallback = void clearTimeout(this.#fallback);
+    this.#poller.stop();
+    this.#http = null;
+  }
+
+  #up() {
+    this.#rest();
+    for (const run of this.#wanted()) this.#ask(run);
+    this.#tell();
+  }
+
+  #down(code, final) {
+    if (final) {
+      this.#closed = code === 4401 ? "signed-out" : code === 1000 ? "done" : "refused";
+      this.#rest();
+    } else this.#wait();
+    this.#tell();
+  }
+
+  #polled(outcome) {
+    this.#http = outcome;
+    if (outcome === "polling") this.#offline = false;
+    this.#tell();
+  }
+
+  #network(offline) {
+    this.#offline = offline;
+    this.#tell();
+  }
+
+  #shown() {
+    this.#settle();
+    if (document.hidden) return this.#poller.stop();
+    this.#poll();
+    for (const run of this.#wanted()) this.#ask(run);
+    for (const run of this.#runs.values()) for (const listener of run.listeners) listener.tick();
+  }
+
+  #tell() {
+    for (const run of this.#runs.values()) for (const listener of run.listeners) listener.link();
+  }
+}

@@ -1,0 +1,45 @@
+/* The one honest line under a bar: what is going on when nothing seems to. */
+
+const SILENT = 5; // s without a sign of life from the worker
+const SLOW = 10; // s without a change from a worker that lives
+const TAKEN = 2; // s in the queue that need no remark
+export const UNANSWERED = 10; // s after which a cancel may be forced
+
+const away = (name, snapshot) => [name, "trouble", snapshot?.held ?? 0];
+
+/* What the connection has to say. */
+const LINKS = {
+  offline: (snapshot) => away("line.offline", snapshot),
+  unreachable: (snapshot) => away("line.unreachable", snapshot),
+  "signed-out": () => ["line.signed-out", "trouble"],
+  refused: () => ["line.refused", "trouble"],
+};
+
+/* What the run's state has to say; `asked` is for how many seconds a cancel was seen. */
+const STATES = {
+  queued: (snapshot) => {
+    const age = snapshot.age("queued");
+    return age > TAKEN ? ["line.queued", "", age] : null;
+  },
+  waiting: (snapshot) => {
+    const reason = snapshot.envelope.reason ?? "redelivery";
+    const until = snapshot.until("due");
+    return until ? [`line.${reason}.in`, "", Math.ceil(until)] : [`line.${reason}`, ""];
+  },
+  paused: () => ["line.paused", ""],
+  lost: (snapshot) => ["line.lost", "trouble", snapshot.age("seen")],
+  cancelling: (snapshot, asked) =>
+    asked > UNANSWERED ? ["line.unanswered", "trouble", asked] : ["line.cancelling", ""],
+  running: (snapshot) => {
+    if (snapshot.age("seen") > SILENT) return ["line.silent", "trouble", snapshot.age("seen")];
+    if (snapshot.envelope.asked === "pause") return ["line.pausing", ""];
+    return snapshot.age("changed") > SLOW ? ["line.slow", "", snapshot.age("changed")] : null;
+  },
+};
+
+/* [name of the sentence, tone, seconds it speaks of], or null when all is well. */
+export function line(snapshot, link, asked = 0) {
+  if (snapshot?.finished) return null;
+  if (LINKS[link]) return LINKS[link](snapshot);
+  return (snapshot && STATES[snapshot.envelope.state]?.(snapshot, asked)) ?? null;
+}

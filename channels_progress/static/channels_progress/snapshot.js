@@ -1,0 +1,39 @@
+/* An envelope as it was received, and how old its times are by now. */
+
+export const FINISHED = new Set(["succeeded", "failed", "cancelled"]);
+
+export class Snapshot {
+  constructor(envelope, received = performance.now()) {
+    this.envelope = envelope;
+    this.received = received;
+  }
+
+  get finished() {
+    return FINISHED.has(this.envelope.state);
+  }
+
+  /* Seconds since this was received, by a clock that nobody can set. */
+  get held() {
+    return (performance.now() - this.received) / 1000;
+  }
+
+  /* Seconds since one of the envelope's times; null if it has none. The page's own clock does not matter. */
+  age(field) {
+    const { now, [field]: then } = this.envelope;
+    return then == null ? null : Math.max(0, (now - then) / 1000 + this.held);
+  }
+
+  /* Seconds until one of the envelope's times, never negative. */
+  until(field) {
+    const { now, [field]: then } = this.envelope;
+    return then == null ? null : Math.max(0, (then - now) / 1000 - this.held);
+  }
+
+  /* The server's `offer`, once more: of one epoch, nothing older than what is shown. */
+  supersedes(other) {
+    if (!other) return true;
+    const [mine, theirs] = [this.envelope, other.envelope];
+    if (mine.epoch !== theirs.epoch) return true;
+    return mine.rev > theirs.rev || (mine.rev === theirs.rev && mine.now >= theirs.now);
+  }
+}

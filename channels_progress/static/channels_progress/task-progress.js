@@ -1,0 +1,251 @@
+/* <task-progress>: attributes in, events out; what is inside works without this script.
+ *
+ *   run, token   which run to show, and the right to
+ *   socket, src  where to ask: the WebSocket's path, the run's HTTP address
+ *   envelope     what the server knew when it made the page
+ *   state, connection    reflected: CSS, tests and people can wait on them
+ *
+ * It fills the descendants that have a `data-part`, shows those forms whose `data-verb`
+ * fits the state, and dispatches `progress:change` and `progress:finished`.
+ */
+
+import { announce } from "./announcer.js";
+import { Countdown } from "./countdown.js";
+import { hubFor } from "./hub.js";
+import { line, UNANSWERED } from "./line.js";
+import { FINISHED, Snapshot } from "./snapshot.js";
+import { Wording } from "./wording.js";
+
+const NOBODY = "00000000-0000-0000-0000-000000000000"; // stands for the run in addresses
+const SLOW = 10; // s without a change, after which no time remaining is honest
+
+let wording;
+
+/* Which buttons fit: verb -> (envelope, asked for n s, link). */
+const VERBS = {
+  cancel: ({ state }) => !FINISHED.has(state) && state !== "cancelling",
+  force: ({ state }, asked) => state === "cancelling" && asked > UNANSWERED,
+  pause: ({ state, asked, pausable }) =>
+    pausable && !asked && ["queued", "running", "waiting"].includes(state),
+  resume: ({ state }) => state === "paused",
+  again: ({ state }) => FINISHED.has(state),
+};
+
+export class TaskProgress extends HTMLElement {
+  static observedAttributes = ["run"];
+
+  #snapshot = null;
+  #announced = null;
+  #countdown = new Countdown();
+  #cancelSeen = null;
+  #refused = false;
+  #leave = null;
+  #hub = null;
+
+  get snapshot() {
+    return this.#snapshot;
+  }
+
+  get finished() {
+    return this.#snapshot?.finished ?? false;
+  }
+
+  connectedCallback() {
+    wording ??= new Wording();
+    this.addEventListener("submit", this);
+    this.#follow();
+  }
+
+  disconnectedCallback() {
+    this.removeEventListener("submit", this);
+    this.#leave?.();
+    this.#leave = null;
+  }
+
+  attributeChangedCallback(name, before, after) {
+    if (!this.isConnected || before === null || before === after) return;
+    this.#leave?.();
+    this.#snapshot = this.#announced = this.#cancelSeen = null;
+    this.#countdown.estimate(null);
+    this.#follow();
+  }
+
+  #follow() {
+    const run = this.getAttribute("run");
+    if (!run) return;
+    this.#refused = false;
+    const known = this.#snapshot ?? this.#rendered(run);
+    if (known) this.#take(known);
+    this.#hub = hubFor(this.getAttribute("socket"));
+    this.#leave = this.#hub.watch(
+      run,
+      { src: this.address(this.getAttribute("src")), token: this.getAttribute("token"), snapshot: known },
+      {
+        snapshot: (snapshot) => this.#take(snapshot),
+        refused: () => this.#refuse(),
+        link: () => this.#paint(),
+        tick: () => this.#paint(),
+      },
+    );
+    this.#paint();
+  }
+
+  #rendered(run) {
+    const text = this.getAttribute("envelope");
+    const envelope = text && JSON.parse(text);
+    return envelope?.run === run ? new Snapshot(envelope) : null;
+  }
+
+  address(pattern) {
+    return pattern.replace(NOBODY, this.getAttribute("run"));
+  }
+
+  #refuse() {
+    this.#refused = true;
+    this.#paint();
+  }
+
+  #take(snapshot) {
+    const before = this.#snapshot;
+    const { envelope } = (this.#snapshot = snapshot);
+    const cancelling = envelope.state === "cancelling";
+    this.#cancelSeen = cancelling ? (this.#cancelSeen ?? performance.now()) : null;
+    const running = envelope.state === "running" ? envelope.remaining : null;
+    this.#countdown.estimate(running, snapshot.received);
+    this.#paint();
+    if (before === snapshot) return;
+    this.#tell("progress:change");
+    if (before && !before.finished && snapshot.finished) this.#tell("progress:finished");
+  }
+
+  #tell(type) {
+    const { envelope: detail } = this.#snapshot;
+    this.dispatchEvent(new CustomEvent(type, { bubbles: true, detail }));
+  }
+
+  get #asked() {
+    return this.#cancelSeen === null ? 0 : (performance.now() - this.#cancelSeen) / 1000;
+  }
+
+  /* Everything that can be seen, compared before it is written; nothing in a hidden tab. */
+  #paint() {
+    if (document.hidden || !this.isConnected) return;
+    const link = this.#refused ? "refused" : this.finished ? "done" : this.#hub?.link(this.getAttribute("run"));
+    this.#attribute(this, "connection", link ?? "connecting");
+    const snapshot = this.#snapshot;
+    if (snapshot) {
+      this.#attribute(this, "state", snapshot.envelope.state);
+      this.#numbers(snapshot);
+      this.#buttons(snapshot.envelope, link);
+      announce(this.#announced, snapshot.envelope, wording);
+      this.#announced = snapshot.envelope;
+    }
+    this.#line(snapshot, link);
+    this.#text("link", link === "polling" ? wording.say("link.polling") : "");
+  }
+
+  #numbers(snapshot) {
+    const { envelope } = snapshot;
+    const { title, task, state, percent, message, attempt, attempts, error, ended } = envelope;
+    this.#bar(envelope);
+    this.#text("title", title || task);
+    this.#text("state", wording.say(`state.${state}`));
+    this.#text("percent", wording.percent(percent));
+    this.#text("count", wording.count(envelope));
+    this.#text("message", message);
+    this.#text("rate", state === "running" || FINISHED.has(state) ? wording.rate(envelope) : "");
+    this.#text("remaining", this.#remaining(snapshot));
+    this.#text("elapsed", elapsed(snapshot, ended));
+    const tries = attempts ? "attempt.of" : "attempt";
+    this.#text("attempt", attempt > 1 ? wording.say(tries, { attempt, attempts }) : "");
+    this.#text("error", error?.message);
+    this.#text("reference", error?.reference && wording.say("reference", error));
+  }
+
+  #remaining(snapshot) {
+    const seconds = this.#countdown.read();
+    if (seconds === null || snapshot.age("changed") > SLOW || snapshot.held > SLOW) return "";
+    return wording.duration(seconds);
+  }
+
+  /* Without a total there is no value, so the bar is indeterminate. */
+  #bar({ percent, current, total, state }) {
+    const bar = this.#part("bar");
+    if (!bar) return;
+    let value = state === "succeeded" ? 100 : percent;
+    if (value > 0 && value < 100 && total > 0) value = Math.min(99.9, (100 * current) / total);
+    if (value != null) this.#attribute(bar, "value", `${Math.round(10 * value) / 10}`);
+    else if (bar.hasAttribute("value")) bar.removeAttribute("value");
+  }
+
+  #line(snapshot, link) {
+    const [name, tone, seconds] = line(snapshot, link, this.#asked) ?? [];
+    const time = seconds == null ? "" : wording.duration(seconds);
+    this.#text("line", name ? wording.say(name, { time }) : "");
+    const part = this.#part("line");
+    if (part) this.#attribute(part, "data-tone", tone ?? "");
+  }
+
+  #buttons(envelope, link) {
+    for (const form of this.querySelectorAll("[data-verb]")) {
+      const fits = VERBS[form.dataset.verb]?.(envelope, this.#asked) && link !== "refused";
+      if (form.hidden === !fits) continue;
+      form.hidden = !fits;
+    }
+  }
+
+  #part(name) {
+    return this.querySelector(`[data-part="${name}"]`);
+  }
+
+  #text(name, text) {
+    const part = this.#part(name);
+    if (!part) return;
+    const value = text || "";
+    if (part.textContent !== value) part.textContent = value;
+    const fact = part.closest("[data-fact]");
+    if (fact && fact.hidden !== !value) fact.hidden = !value;
+  }
+
+  #attribute(node, name, value) {
+    if (node.getAttribute(name) !== value) node.setAttribute(name, value);
+  }
+
+  /* A button's form, sent without leaving the page. */
+  async handleEvent(event) {
+    const form = event.target;
+    if (!form.dataset.verb || form.method !== "post") return;
+    event.preventDefault();
+    const button = form.querySelector("button");
+    button.disabled = true;
+    this.#text("problem", await this.#post(form));
+    button.disabled = false;
+  }
+
+  async #post(form) {
+    const body = new FormData(form);
+    const token = this.getAttribute("token");
+    if (token && !body.has("token")) body.set("token", token);
+    try {
+      const headers = { Accept: "application/json" };
+      const answer = await fetch(this.address(form.getAttribute("action")), {
+        method: "POST",
+        headers,
+        body,
+      });
+      const frame = await answer.json();
+      if (answer.ok) this.#hub.receive(frame);
+      return answer.ok ? "" : frame.message;
+    } catch {
+      return wording.say("problem");
+    }
+  }
+}
+
+function elapsed(snapshot, ended) {
+  const { started } = snapshot.envelope;
+  if (!started) return "";
+  return wording.duration(ended ? (ended - started) / 1000 : snapshot.age("started"));
+}
+
+if (!customElements.get("task-progress")) customElements.define("task-progress", TaskProgress);

@@ -1,0 +1,180 @@
+"""Every word of the bar, once, for the page and for its script.
+
+A sentence has {places}; `static/channels_progress/wording.js` fills the same ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.utils.formats import number_format
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext, pgettext
+
+from channels_progress.errors import FORBIDDEN
+from channels_progress.run import FINISHED
+
+# A language's plural forms are told by what it says for 0, 1, 2 ... 20 things.
+SAMPLES = range(21)
+
+SILENT = 5  # s without a sign of life from the worker, as in line.js
+TAKEN = 2  # s in the queue that need no remark
+
+
+def words() -> dict[str, str]:
+    """Every sentence by its name, in the active language."""
+    return {
+        "state.queued": pgettext("state", "Queued"),
+        "state.running": pgettext("state", "Running"),
+        "state.waiting": pgettext("state", "Waiting"),
+        "state.paused": pgettext("state", "Paused"),
+        "state.cancelling": pgettext("state", "Cancelling"),
+        "state.lost": pgettext("state", "Lost"),
+        "state.succeeded": pgettext("state", "Succeeded"),
+        "state.failed": pgettext("state", "Failed"),
+        "state.cancelled": pgettext("state", "Cancelled"),
+        "percent": _("{n}%"),
+        "count.of": _("{current} of {total} {unit}"),
+        "count.open": _("{current} {unit}"),
+        "count.past": _("{current}, where {total} {unit} were expected"),
+        "rate.s": _("{n} {unit} per second"),
+        "rate.min": _("{n} {unit} per minute"),
+        "time.s": pgettext("seconds", "{n} s"),
+        "time.min": pgettext("minutes", "{n} min"),
+        "time.h": pgettext("hours", "{n} h"),
+        "time.d": pgettext("days", "{n} d"),
+        "attempt": _("{attempt}"),
+        "attempt.of": _("{attempt} of {attempts}"),
+        "reference": _("Reference: {reference}"),
+        "line.offline": _("This browser is offline. This was known {time} ago."),
+        "line.unreachable": _(
+            "The server cannot be reached; trying again. This was known {time} ago."
+        ),
+        "line.signed-out": _("You were signed out. Sign in again to follow this run."),
+        "line.refused": _(FORBIDDEN),
+        "line.queued": _("Queued for {time}, no worker has taken it yet."),
+        "line.retry": _("The next try is due."),
+        "line.retry.in": _("Next try in {time}."),
+        "line.poll": _("Asking the other service how far it is."),
+        "line.poll.in": _("Another service is at work; asking it again in {time}."),
+        "line.redelivery": _("Its worker stopped. Another one will take it up."),
+        "line.redelivery.in": _("Its worker stopped. It is taken up again in {time}."),
+        "line.replace": _("Handed on; the next part starts soon."),
+        "line.replace.in": _("Handed on; the next part starts in {time}."),
+        "line.paused": _("No worker is held. It goes on from where it stopped."),
+        "line.lost": _("No word from the worker for {time}. Another may take over."),
+        "line.silent": _("The worker has been silent for {time}."),
+        "line.slow": _("No change for {time}. The worker is alive, it is just slow."),
+        "line.pausing": _("Asked to pause; it will at its next step."),
+        "line.cancelling": _("Asked to stop; it will at its next step."),
+        "line.unanswered": _("Asked to stop {time} ago, no answer."),
+        "link.polling": _("No live connection here; asking every 2 seconds instead."),
+        "problem": _("The server did not answer. Try again."),
+    }
+
+
+def shown(envelope: dict[str, Any]) -> dict[str, Any]:
+    """What the bar's parts say, and its value: task-progress.js for the first look."""
+    say, state, percent = words(), envelope["state"], envelope["percent"]
+    error = envelope["error"] or {}
+    return {
+        "title": envelope["title"] or envelope["task"],
+        "state": say[f"state.{state}"],
+        "value": 100 if state == "succeeded" else percent,
+        "percent": "" if percent is None else say["percent"].format(n=number(percent)),
+        "count": count(envelope),
+        "elapsed": elapsed(envelope),
+        "attempt": attempt(envelope),
+        "line": line(envelope),
+        "tone": "trouble" if state == "lost" else "",
+        "reference": say["reference"].format(**error) if "reference" in error else "",
+        "finished": state in FINISHED,
+    }
+
+
+def plural(unit: str, n: float) -> str:
+    """The name of `n` things, from the catalogue, else by the English rule."""
+    count = int(n) if n == int(n) else 2
+    return ngettext(unit, f"{unit}s", count) if unit else ""
+
+
+def forms(units: Iterable[str]) -> dict[str, list[str]]:
+    """Each unit's name for 0, 1, 2 ... 20 things."""
+    return {unit: [plural(unit, n) for n in SAMPLES] for unit in units}
+
+
+def number(n: float) -> str:
+    """`n` in the active language, with at most one decimal."""
+    n = round(n, 1)
+    whole = n == int(n)
+    return number_format(n, decimal_pos=0 if whole else 1, force_grouping=True)
+
+
+def duration(seconds: float) -> str:
+    """Two neighbouring units at most, rounded down: 12 s, 4 min 20 s, 1 h 5 min."""
+    say = words()
+    left = int(seconds)
+    sizes = {"d": 86400, "h": 3600, "min": 60, "s": 1}
+    parts = []
+    for unit, size in sizes.items():
+        n, left = divmod(left, size)
+        parts.append((unit, n))
+    while len(parts) > 1 and not parts[0][1]:
+        parts.pop(0)
+    large, *small = parts[:2]
+    shown = [large, *(part for part in small if part[1])]
+    return " ".join(say[f"time.{unit}"].format(n=number(n)) for unit, n in shown)
+
+
+def count(envelope: dict[str, Any]) -> str:
+    """4,200 of 10,000 transforms; nothing where nothing is known."""
+    current, total, unit = (envelope[name] for name in ("current", "total", "unit"))
+    if total is None and not current:
+        return ""
+    if total is None:
+        name, things = "count.open", plural(unit, current)
+    else:
+        name = "count.past" if current > total else "count.of"
+        things = plural(unit, total)
+    values = {"current": number(current), "total": number(total or 0), "unit": things}
+    return words()[name].format(**values).strip()
+
+
+def elapsed(envelope: dict[str, Any]) -> str:
+    """How long the run took, or has taken so far; nothing before it began."""
+    started = envelope["started"]
+    if not started:
+        return ""
+    return duration(max(0, (envelope["ended"] or envelope["now"]) - started) / 1000)
+
+
+def attempt(envelope: dict[str, Any]) -> str:
+    """Which attempt this is, from the second on."""
+    if envelope["attempt"] < 2:
+        return ""
+    name = "attempt.of" if envelope["attempts"] else "attempt"
+    return words()[name].format(**envelope)
+
+
+def line(envelope: dict[str, Any]) -> str:
+    """What is going on when nothing seems to: line.js, where no script runs."""
+    state, say = envelope["state"], words()
+
+    def age(field: str) -> float:
+        return max(0.0, (envelope["now"] - envelope[field]) / 1000)
+
+    if state == "queued":
+        late = age("queued") > TAKEN
+        return say["line.queued"].format(time=duration(age("queued"))) if late else ""
+    if state == "waiting":
+        name = f"line.{envelope['reason'] or 'redelivery'}"
+        until = ((envelope["due"] or 0) - envelope["now"]) / 1000
+        if until > 0:
+            return say[f"{name}.in"].format(time=duration(until + 1))
+        return say[name]
+    if state == "lost":
+        return say["line.lost"].format(time=duration(age("seen")))
+    if state == "running" and age("seen") > SILENT:
+        return say["line.silent"].format(time=duration(age("seen")))
+    return say.get(f"line.{state}", "") if state in ("paused", "cancelling") else ""
