@@ -193,7 +193,7 @@ class _Asking:
 
     def _begun(self, answer: Answer) -> None:
         lease, progress = self.lease, self.lease.progress
-        number, cursor, doc = answer.extra
+        number, cursor, doc, silence = answer.extra
         head = answer.snapshot(doc)
         transition(lease.header, answer, lease.worker)
         lease.number, lease.attempt, lease.started = (
@@ -201,6 +201,7 @@ class _Asking:
             head.attempt,
             head.started,
         )
+        lease.silence = int(silence) / 1000
         if cursor and not self.is_late:
             progress._saved = progress.cursor_text = lease.cursor = cursor.decode()
         if not self.is_late:

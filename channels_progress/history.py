@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -40,6 +41,13 @@ def close(snapshot: Snapshot, *, hop: int | None = None, cursor: str = "") -> No
             title=values["document"].get("title") or "",
             **values,
         )
+
+
+def cancel(row: Run) -> None:
+    """Write that a run is over which the store has lost."""
+    lost = snapshot(row, 0)
+    now = replace(lost, state="cancelled", reason="asked", ended=lost.now, epoch="")
+    close(now)
 
 
 def reopen(id: str, *, hop: int) -> None:

@@ -19,9 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from channels.layers import get_channel_layer
-
-from channels_progress import history, runs
+from channels_progress import history, layer
 from channels_progress.conf import conf
 from channels_progress.current import Cancelled, Paused, Progress, Superseded
 from channels_progress.estimate import Estimate
@@ -38,13 +36,32 @@ from channels_progress.store import ERRORS, Answer, Call, get_store
 
 logger = logging.getLogger("channels_progress")
 
-SEND_TIMEOUT: Final = 2.0  # s
 BACKOFF: Final = (0.1, 2.0)  # s, first and longest pause of a store that is down
 
 
 def significant(value: float | None, digits: int = 4) -> float | None:
     """Rounded for the wire."""
     return None if value is None else float(f"{value:.{digits}g}")
+
+
+class Samples:
+    """A few dozen points of an attempt's curve; when there are too many, every other
+    one goes, and the next come half as often."""
+
+    MOST = 48
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock, self.since, self.gap = clock, clock(), 0.0
+        self.points: list[tuple[float, float]] = []
+
+    def add(self, current: float) -> None:
+        seconds = round(self.clock() - self.since, 2)
+        if self.points and seconds - self.points[-1][0] < self.gap:
+            return
+        self.points.append((seconds, current))
+        if len(self.points) > self.MOST:
+            self.points = self.points[::2]
+            self.gap = (seconds - self.points[0][0]) / (self.MOST / 2)
 
 
 @dataclass(eq=False, slots=True)
@@ -75,6 +92,9 @@ class Lease:
     """Since when its run has vanished from the store."""
     sent: object = None
     cursor: str = ""
+    silence: float = 0.0
+    """Seconds: the longest time without a word so far, of any attempt."""
+    samples: Samples = field(default_factory=lambda: Samples())
     result: str = "null"
     succeeded: bool = False
     ended: bool = False
@@ -96,6 +116,7 @@ class Lease:
         if total is not None and total < 0:
             total = None
         self.estimate.update(current, p.skipped)
+        self.samples.add(current)
         return Details(
             run=self.id,
             task=self.header.task,
@@ -112,6 +133,8 @@ class Lease:
             result=self.result,
             succeeded=self.succeeded,
             pausable=self.header.pausable,
+            silence=round(self.silence, 1) if self.ended else None,
+            samples=self.samples.points if self.ended else None,
         ).members()
 
     def call(self, verb: str, doc: str | None, **values: object) -> Call:
@@ -148,6 +171,12 @@ class Lease:
             "worker": self.worker,
         }
         return Call(call.verb, call.id, values)
+
+    def hear(self) -> None:
+        """The store has accepted a word of it."""
+        now = time.monotonic()
+        self.silence = max(self.silence, now - self.heard)
+        self.heard, self.missed = now, None
 
     def obey(self, asked: str | None) -> None:
         """Hand a viewer's wish to the body."""
@@ -234,7 +263,7 @@ class Reporter:
             try:
                 messages += self._tick()
                 if messages:
-                    loop.run_until_complete(_send(messages))
+                    loop.run_until_complete(layer.send(messages))
             except Exception:  # the thread must outlive whatever it meets
                 logger.exception("The reporter met an error and goes on.")
                 self._resting = time.monotonic() + 1
@@ -346,7 +375,7 @@ class Reporter:
                 lease.supersede()
                 self.remove(lease)
                 continue
-            lease.heard, lease.missed = time.monotonic(), None
+            lease.hear()
             if call.values.get("cursor") is not None:
                 lease.cursor = str(call.values["cursor"])
             lease.obey(answer.asked)
@@ -380,26 +409,6 @@ class Reporter:
             return self.store.call_one(lease.whole(call))
         except ERRORS as error:
             return error
-
-
-async def _send(messages: Sequence[Snapshot]) -> None:
-    layer = get_channel_layer(conf.CHANNEL_LAYER)
-    if layer is None:
-        return
-    await asyncio.gather(*(_send_one(layer, snapshot) for snapshot in messages))
-
-
-async def _send_one(layer: Any, snapshot: Snapshot) -> None:
-    message = runs.message(snapshot)
-    for last in (False, True):
-        try:
-            async with asyncio.timeout(SEND_TIMEOUT):
-                await layer.group_send(runs.group(snapshot.id), message)
-            return
-        except Exception as error:  # the layer is never the truth: reconcile covers it
-            # The first send after a cut connection always fails.
-            if last:
-                logger.info("A message of run %s was lost: %r", snapshot.id, error)
 
 
 def _spawn(target: Callable[[], None]) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.signals import task_unknown
+from celery.worker import state as worker_state
+from celery.worker.control import control_command
 from celery.worker.request import Request
 
 from channels_progress.begin import MAIN
@@ -122,3 +124,19 @@ def on_unknown(message: Any, name: str, id: str, **_: Any) -> None:
 
 
 task_unknown.connect(on_unknown, dispatch_uid="channels_progress")
+
+
+@control_command(  # type: ignore[untyped-decorator]
+    args=[("id", str), ("pid", int)]
+)
+def progress_force(state: Any, id: str, pid: int) -> dict[str, Any]:
+    """Kill the child of this worker that runs `id` in process `pid`."""
+    pool = state.consumer.pool
+    name = type(pool).__module__.rpartition(".")[2]
+    if name != "prefork":
+        return {"error": "cannot", "pool": name}
+    for request in list(worker_state.active_requests):
+        if request.id == id and request.worker_pid == pid:
+            request.terminate(pool, signal="KILL")
+            return {"ok": f"killed {pid}"}
+    return {"error": "gone", "pool": name}

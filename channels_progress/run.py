@@ -167,13 +167,18 @@ class Details:
     succeeded: bool = False
     pausable: bool = False
     """Whether the task checkpoints, so that a pause can be resumed."""
+    silence: float | None = None
+    """Seconds of the longest silence of its workers, once it has ended."""
+    samples: list[tuple[float, float]] | None = None
+    """Seconds since the attempt began, and `current` then; once it has ended."""
 
     def members(self) -> str:
         """The envelope's members that the lease holder owns, as JSON text."""
         members = asdict(self)
         succeeded, result = members.pop("succeeded"), members.pop("result")
-        if not self.pausable:
-            del members["pausable"]
+        for name in ("pausable", "silence", "samples"):  # said where there is one
+            if not members[name]:
+                del members[name]
         members["percent"] = percent(self.current, self.total, succeeded)
         return f'{encode(members)[1:-1]},"result":{result}'
 
@@ -235,6 +240,11 @@ class Snapshot:
             members=members.decode() if isinstance(members, bytes) else members,
             **rest,
         )
+
+    @property
+    def task(self) -> str:
+        """The task's slug."""
+        return str(self.as_dict().get("task") or "")
 
     @property
     def finished(self) -> bool:

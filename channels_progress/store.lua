@@ -78,12 +78,13 @@ local function begin()
     move('queued', fields)
     for name in pairs(h) do h[name] = nil end
     h = {rev = 1, state = 'queued', attempt = tonumber(fields.attempt), lease = 0,
-         hop = a.hop, begun = 0, stuck = 0, mark_due = 0, cursor = fields.cursor,
+         hop = a.hop, begun = 0, stuck = 0, mark_due = 0, silence = 0, cursor = fields.cursor,
          asked = fields.asked, seen = now}
     running, silent = false, false
   end
   if a.nonce == h.nonce and running then
-    return answer('begun', int(h.lease), h.cursor or '', redis.call('HGET', key, 'doc'))
+    return answer('begun', int(h.lease), h.cursor or '', redis.call('HGET', key, 'doc'),
+                  int(h.silence))
   end
   if FINISHED[h.state] or h.state == 'paused' then return answer(h.state) end
   if a.hop < h.hop then return answer('old') end
@@ -120,9 +121,11 @@ local function begin()
                   attempt = h.attempt + (again and 1 or 0), mark = '', mark_due = 0,
                   seen = int(now), reason = '', due = '', error = ''}
   if not h.started or h.started == '' then fields.started = int(now) end
+  if running and now - h.seen > h.silence then fields.silence = int(now - h.seen) end
   if again then fields.doc = a.doc end
   move('running', fields)
-  return answer('begun', int(lease), h.cursor or '', redis.call('HGET', key, 'doc'))
+  local silence = fields.silence or int(h.silence)
+  return answer('begun', int(lease), h.cursor or '', redis.call('HGET', key, 'doc'), silence)
 end
 
 -- Whether the writer holds the lease; else the code that tells it what to do.

@@ -1,0 +1,66 @@
+"""The group messages: a copy of what the store holds, carried by the channel layer.
+
+The layer is fast and forgetful, and never the truth.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Sequence
+from typing import Any, Final
+
+from asgiref.sync import async_to_sync
+from channels.layers import get_channel_layer
+
+from channels_progress.conf import conf
+from channels_progress.run import HEAD, Snapshot
+
+logger = logging.getLogger("channels_progress")
+
+SEND_TIMEOUT: Final = 2.0  # s
+HEAD_FIELDS: Final = (*HEAD, "now")
+
+
+def group(id: str) -> str:
+    """The channel-layer group of a run: never the user's own characters."""
+    digest = hashlib.blake2b(id.encode("utf-8", "replace"), digest_size=16).hexdigest()
+    return f"{conf.PREFIX}.{digest}"
+
+
+def message(snapshot: Snapshot) -> dict[str, Any]:
+    """The group message that carries a snapshot; `from_message` reads it."""
+    head = {name: getattr(snapshot, name) for name in HEAD_FIELDS}
+    return {
+        "type": "progress.run",
+        "run": snapshot.id,
+        "head": head,
+        "text": snapshot.members,
+    }
+
+
+async def send(snapshots: Sequence[Snapshot]) -> None:
+    """Send the messages of these snapshots at once; what gets lost, gets lost."""
+    await asyncio.gather(*(_send(s.id, message(s)) for s in snapshots))
+
+
+def tell(id: str) -> None:
+    """Tell the watchers that the store has news of a run; losing it costs 2 s."""
+    news = {"type": "progress.run", "run": id, "head": None, "text": None}
+    async_to_sync(_send)(id, news)
+
+
+async def _send(id: str, message: dict[str, Any]) -> None:
+    layer = get_channel_layer(conf.CHANNEL_LAYER)
+    for last in (False, True):
+        if layer is None:
+            return
+        try:
+            async with asyncio.timeout(SEND_TIMEOUT):
+                await layer.group_send(group(id), message)
+            return
+        except Exception as error:  # a layer raises what it likes; reconcile covers it
+            # The first send after a cut connection always fails.
+            if last:
+                logger.info("A message of run %s was lost: %r", id, error)

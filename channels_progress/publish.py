@@ -1,0 +1,56 @@
+"""How the web publishes a run: it never waits long, and never tries again."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, Final
+
+from celery import current_app
+from kombu.pools import producers
+
+from channels_progress import catalogue
+from channels_progress.header import Header, Kind
+from channels_progress.models import Run
+
+PUBLISH_TIMEOUT: Final = 2.0  # s
+
+
+@cache
+def _connection() -> Any:
+    options = dict(current_app.conf.broker_transport_options or {})
+    if current_app.connection_for_write().transport.driver_type == "redis":
+        options |= {
+            "socket_timeout": PUBLISH_TIMEOUT,
+            "socket_connect_timeout": PUBLISH_TIMEOUT,
+        }
+    else:
+        options |= {"read_timeout": PUBLISH_TIMEOUT, "write_timeout": PUBLISH_TIMEOUT}
+        options["confirm_publish"] = True
+    return current_app.connection_for_write(
+        connect_timeout=PUBLISH_TIMEOUT, transport_options=options
+    )
+
+
+def publish(row: Run, hop: int, kind: Kind, queued: int) -> None:
+    """Publish the run's message with this hop; raises what kombu's transport does."""
+    slug = row.task.rpartition(".")[2]
+    declared = catalogue.get(slug)
+    header = Header(
+        run=row.pk,
+        owner=row.owner,
+        task=slug,
+        title=row.title,
+        hop=hop,
+        kind=kind,
+        queued=queued,
+        pausable=bool(declared and declared.pausable),
+    )
+    pool = producers[_connection()]
+    with pool.acquire(block=True, timeout=PUBLISH_TIMEOUT) as producer:
+        current_app.tasks[row.task].apply_async(
+            kwargs=row.kwargs,
+            task_id=row.pk,
+            headers=header.as_headers(),
+            producer=producer,
+            retry=False,
+        )

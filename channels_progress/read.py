@@ -1,0 +1,90 @@
+"""A run as it is now: from the store, else from the history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from django.utils.translation import gettext as _
+
+from channels_progress import history
+from channels_progress.conf import conf
+from channels_progress.errors import Forbidden, ProgressError, Unavailable
+from channels_progress.models import Run
+from channels_progress.run import Snapshot
+from channels_progress.store import ERRORS, Stored, get_store
+
+
+def unavailable() -> Unavailable:
+    """The error for a part that cannot be reached."""
+    return Unavailable(_("The service cannot be reached at the moment."))
+
+
+def read(ids: Iterable[str]) -> dict[str, Snapshot | ProgressError]:
+    """The runs as they are now, in one round trip: the store, else the history.
+
+    An unknown id gives Forbidden, one that nobody can answer for Unavailable.
+    """
+    wanted = list(dict.fromkeys(ids))
+    stored: dict[str, Stored] = {}
+    store_down = False
+    try:
+        stored = get_store().read(wanted)
+    except ERRORS:
+        store_down = True
+    found: dict[str, Snapshot | ProgressError] = {
+        id: run.snapshot for id, run in stored.items()
+    }
+    # Who has been heard lately cannot have ended: the history need not be asked.
+    heard = conf.HEARTBEAT_INTERVAL * 2500
+    asked = [
+        id
+        for id in wanted
+        if id not in stored or not _current(stored[id].snapshot, heard)
+    ]
+    if not asked:
+        return found
+    lost_after = int(conf.LOST_AFTER * 1000)
+    try:
+        rows = history.read(asked)
+    except history.ERRORS:
+        for id in asked:
+            found.setdefault(id, unavailable())
+        return found
+    for id in asked:
+        row = rows.get(id)
+        if id in stored:
+            if row is not None and row.ended and not stored[id].snapshot.finished:
+                found[id] = history.snapshot(row, lost_after)
+        elif row is None:
+            found[id] = Forbidden()
+        elif store_down and not row.ended:
+            found[id] = unavailable()
+        else:
+            found[id] = history.snapshot(row, lost_after)
+    return found
+
+
+def _current(snapshot: Snapshot, heard: float) -> bool:
+    return snapshot.finished or snapshot.now - snapshot.seen < heard
+
+
+def get(id: str) -> Snapshot:
+    """One run as it is now. Raises Forbidden where it is unknown, or Unavailable."""
+    found = read([id])[id]
+    if isinstance(found, ProgressError):
+        raise found
+    return found
+
+
+def listing(owners: Iterable[str], limit: int = 50) -> list[Snapshot]:
+    """The active runs of these owners, newest first, then the recent finished ones."""
+    rows = Run.objects.filter(owner__in=[owner for owner in owners if owner])
+    try:
+        active = list(rows.filter(ended=None)[:limit])
+        recent = list(rows.exclude(ended=None)[: max(0, limit - len(active))])
+    except history.ERRORS as error:
+        raise unavailable() from error
+    now = read([row.pk for row in active]) if active else {}
+    lost_after = int(conf.LOST_AFTER * 1000)
+    snapshots = [s for row in active if isinstance(s := now.get(row.pk), Snapshot)]
+    return snapshots + [history.snapshot(row, lost_after) for row in recent]
