@@ -1,0 +1,140 @@
+"""What waits to be sent on one socket, and the close that ends it.
+
+A slow reader costs little: of each run only the latest envelope waits. A task exists
+only while there is something to send.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from typing import Any, Final
+
+from channels_progress.access import Send
+
+logger = logging.getLogger("channels_progress")
+
+SEND_TIMEOUT: Final = 10.0  # s; uvicorn's send waits for the reader, daphne's never
+CLOSE_TIMEOUT: Final = 1.0  # s
+FRAMES: Final = 256  # other frames that may wait; one who reads none of them is gone
+COME_BACK: Final = 1013
+
+
+class Outbox:
+    """The way out of one socket. Created in the task that serves the socket."""
+
+    __slots__ = ("_code", "_frames", "_runs", "_send", "_sender", "_task", "open")
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._frames: list[str] = []
+        self._runs: dict[str, str] = {}
+        self._code: int | None = None
+        self._sender: asyncio.Task[None] | None = None
+        self._task = asyncio.current_task()
+        self.open = True
+        """False once nothing can be sent any more."""
+
+    @property
+    def closing(self) -> bool:
+        """Whether a close was asked for; nothing that comes in counts any more."""
+        return self._code is not None or not self.open
+
+    def put(self, text: str) -> None:
+        """Send a frame after those that wait, and before every waiting envelope."""
+        if self.closing:
+            return
+        if len(self._frames) >= FRAMES:
+            self.drop("it does not read")
+            return
+        self._frames.append(text)
+        self._start()
+
+    def put_run(self, run: str, text: str) -> None:
+        """Send a run's envelope, in the place of one that still waits."""
+        if self.closing:
+            return
+        self._runs[run] = text
+        self._start()
+
+    def beat(self, text: str) -> None:
+        """Send a sign of life, unless something is on its way anyway."""
+        if self._sender is None:
+            self.put(text)
+
+    def close(self, code: int) -> None:
+        """Close the socket after what waits."""
+        if not self.closing:
+            self._code = code
+            self._start()
+
+    def shut(self) -> None:
+        """The socket has gone: nothing waits any longer."""
+        self.open = False
+        self._frames.clear()
+        self._runs.clear()
+
+    def drop(self, reason: str) -> None:
+        """Give the socket up, and end the task that serves it."""
+        if self.open:
+            logger.info("A socket was dropped: %s", reason)
+            self.shut()
+            if self._task is not None:
+                self._task.cancel()
+
+    def _start(self) -> None:
+        if self._sender is None:
+            self._sender = asyncio.get_running_loop().create_task(self._drain())
+
+    async def _drain(self) -> None:
+        try:
+            while (message := self._next()) is not None:
+                async with asyncio.timeout(SEND_TIMEOUT):
+                    await self._send(message)
+            if self._code is not None and self.open:
+                self.open = False
+                await close(self._send, self._code)
+        except Exception as error:  # servers raise what they like when a reader is gone
+            self.drop(f"sending failed: {error!r}")
+        finally:
+            self._sender = None
+
+    def _next(self) -> dict[str, Any] | None:
+        if self._frames:
+            return {"type": "websocket.send", "text": self._frames.pop(0)}
+        if self._runs:
+            run = next(iter(self._runs))
+            return {"type": "websocket.send", "text": self._runs.pop(run)}
+        return None
+
+
+async def close(send: Send, code: int) -> None:
+    """Close a socket; where the server refuses the code, with one of 4000 to 4099.
+
+    Whatever it is but 1000 and 44xx, the page comes back.
+    """
+    try:
+        async with asyncio.timeout(CLOSE_TIMEOUT):
+            await send({"type": "websocket.close", "code": code})
+    except TimeoutError:
+        pass  # it does not read; the server drops it once the application has ended
+    except Exception:
+        await send({"type": "websocket.close", "code": 3000 + code})
+
+
+def teach_daphne() -> None:
+    """Let daphne, where it is the server, close with every code of RFC 6455.
+
+    It closes by a method of autobahn that raises on 1008 or 1013, and drops who sends
+    a frame that is too large without a word, where the RFC has 1009.
+    """
+    module = sys.modules.get("daphne.ws_protocol")
+    if module is None:
+        return
+
+    def serverClose(self: Any, code: int | None = None) -> None:
+        self.sendCloseFrame(code=1000 if code is None else code, isReply=False)
+
+    module.WebSocketProtocol.serverClose = serverClose
+    module.WebSocketProtocol.failByDrop = False

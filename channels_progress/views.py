@@ -1,0 +1,225 @@
+"""The HTTP twin of the sockets: 202 and poll; and the state of the site's parts."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Final
+
+from celery import current_app
+from django.core.exceptions import BadRequest, SuspiciousOperation
+from django.http import (
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    HttpResponseRedirect,
+    JsonResponse,
+    UnreadablePostError,
+)
+from django.http.multipartparser import MultiPartParserError
+from django.urls import reverse
+from django.utils.cache import get_conditional_response, patch_cache_control
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.translation import gettext as _
+from django.views.decorators.csrf import csrf_protect
+from django.views.decorators.http import require_POST, require_safe
+
+from channels_progress import access, history, runs, wire
+from channels_progress.conf import conf
+from channels_progress.errors import Malformed, ProgressError, Unavailable
+from channels_progress.run import Snapshot
+from channels_progress.store import Store
+
+LISTED: Final = 50  # runs
+CHECK_TIMEOUT: Final = 1.0  # s
+UNPARSABLE: Final = (
+    BadRequest,
+    MultiPartParserError,
+    SuspiciousOperation,
+    UnreadablePostError,
+)
+
+Answer = Callable[..., HttpResponseBase]
+
+
+def answers_json(view: Answer) -> Answer:
+    """Decorate a view whose errors are the wire's; nothing it says may be cached."""
+
+    @functools.wraps(view)
+    def wrapper(request: HttpRequest, /, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        try:
+            try:
+                response = view(request, *args, **kwargs)
+            except UNPARSABLE as error:
+                raise Malformed(_("The request cannot be read: %s") % error) from None
+            except history.ERRORS as error:
+                raise Unavailable(
+                    _("The service cannot be reached at the moment.")
+                ) from error
+        except ProgressError as error:
+            response = JsonResponse(error.payload(), status=error.status)
+        patch_cache_control(response, private=True, no_store=True)
+        return response
+
+    return wrapper
+
+
+# -- Runs -------------------------------------------------------------------------
+
+
+@require_POST
+@csrf_protect
+@access.offers_start
+@answers_json
+def start(request: HttpRequest, task: str) -> HttpResponseBase:
+    """Start a task: from a form, or from JSON as on the wire, `params` and `key`.
+
+    202 with the run's envelope, its token, and its address as `Location`.
+    """
+    if request.content_type == "application/json":
+        body = wire.parse(request.body)
+        key, params = body.pop("key", None), wire.params(body.get("params", body))
+        files = None
+    else:
+        params, files = request.POST.copy(), request.FILES
+        key = params.pop("key", [None])[-1]
+        params.pop("csrfmiddlewaretoken", None)
+    viewer = access.viewer_of(request)
+    started = runs.submit(
+        task, params, owner=viewer.owner, files=files, key=wire.key(key)
+    )
+    envelope = started.snapshot.as_dict()
+    envelope["token"] = access.token(viewer, started.run)
+    response = JsonResponse(envelope, status=202)
+    response["Location"] = reverse("channels_progress:run", args=[started.run])
+    return response
+
+
+@require_safe
+@answers_json
+def listing(request: HttpRequest) -> HttpResponseBase:
+    """The viewer's runs: the active ones, then the recent."""
+    viewer = access.viewer_of(request)
+    found = runs.listing(viewer.identities, LISTED) if viewer.identities else []
+    return _json(f'{{"runs":[{",".join(one.envelope() for one in found)}]}}')
+
+
+@require_safe
+@answers_json
+def run(request: HttpRequest, run: str) -> HttpResponseBase:
+    """A run's envelope; `?token=` may grant it. 304 while its ETag holds."""
+    snapshot = _allowed(request, run, "watch", request.GET.get("token"))
+    etag = f'"{snapshot.epoch}:{snapshot.rev}:{snapshot.shown}"'
+    response = _json(snapshot.envelope())
+    response["ETag"] = etag
+    return get_conditional_response(request, etag=etag, response=response) or response
+
+
+def _asks(verb: str, ask: Callable[..., Snapshot]) -> Answer:
+    """The view that asks a run to change; a page without scripts names a `next`."""
+
+    @require_POST
+    @csrf_protect
+    @answers_json
+    def view(request: HttpRequest, run: str) -> HttpResponseBase:
+        _allowed(request, run, verb, request.POST.get("token"))
+        force = verb == "cancel" and request.POST.get("force") == "true"
+        snapshot = ask(run, **({"force": True} if force else {}))
+        target = request.POST.get("next", "")
+        if "text/html" in request.headers.get("Accept", "") and _is_ours(
+            target, request
+        ):
+            return HttpResponseRedirect(target, status=303)
+        return _json(snapshot.envelope(), status=202)
+
+    return view
+
+
+cancel = _asks("cancel", runs.cancel)
+pause = _asks("pause", runs.pause)
+resume = _asks("resume", runs.resume)
+
+
+def _allowed(
+    request: HttpRequest, run: str, action: str, token: str | None
+) -> Snapshot:
+    snapshot = runs.get(wire.run_id(run))
+    access.require(request, snapshot, action, token)
+    return snapshot
+
+
+def _is_ours(url: str, request: HttpRequest) -> bool:
+    return url_has_allowed_host_and_scheme(
+        url, allowed_hosts={request.get_host()}, require_https=request.is_secure()
+    )
+
+
+def _json(text: str, status: int = 200) -> HttpResponse:
+    return HttpResponse(text, content_type="application/json", status=status)
+
+
+# -- Health -----------------------------------------------------------------------
+
+
+def _store() -> None:
+    store = Store(conf.REDIS_URL, conf.PREFIX, timeout=CHECK_TIMEOUT)
+    try:
+        store.ping()
+    finally:
+        store.close()
+
+
+def _broker() -> None:
+    options = dict(current_app.conf.broker_transport_options or {})
+    if current_app.connection_for_write().transport.driver_type == "redis":
+        options |= {
+            "socket_timeout": CHECK_TIMEOUT,
+            "socket_connect_timeout": CHECK_TIMEOUT,
+        }
+    connection = current_app.connection_for_write(
+        connect_timeout=CHECK_TIMEOUT, transport_options=options
+    )
+    with connection, connection.channel():
+        pass  # opening a channel asks the broker for an answer
+
+
+@functools.cache
+def _checkers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=8, thread_name_prefix="healthz")
+
+
+def _timed(check: Callable[[], None]) -> tuple[bool, float]:
+    begun = time.monotonic()
+    try:
+        check()
+        up = True
+    except Exception:  # whatever keeps it from answering, it is down
+        up = False
+    return up, time.monotonic() - begun
+
+
+@require_safe
+def healthz(request: HttpRequest) -> HttpResponseBase:
+    """Whether web, store and broker are up, and how many ms it took to find out."""
+    checks = {"web": lambda: None, "store": _store, "broker": _broker}
+    begun = time.monotonic()
+    futures = {
+        part: _checkers().submit(_timed, check) for part, check in checks.items()
+    }
+    parts = {}
+    for part, future in futures.items():
+        up, seconds = _result(future, begun + CHECK_TIMEOUT - time.monotonic())
+        parts[part] = {"state": "up" if up else "down", "ms": round(seconds * 1000, 1)}
+    healthy = all(part["state"] == "up" for part in parts.values())
+    response = JsonResponse(parts, status=200 if healthy else 503)
+    patch_cache_control(response, no_store=True)
+    return response
+
+
+def _result(future: Future[tuple[bool, float]], seconds: float) -> tuple[bool, float]:
+    try:
+        return future.result(max(0, seconds))
+    except TimeoutError:
+        return False, CHECK_TIMEOUT
