@@ -2,19 +2,16 @@
 
 from uuid import uuid4
 
-from django.shortcuts import redirect, render
+from django.http import Http404
+from django.shortcuts import redirect, render, resolve_url
+from django.template import TemplateDoesNotExist
+from django.template.loader import get_template
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
 from channels_progress import access, catalogue, runs
 from channels_progress.errors import Invalid, ProgressError
-
-# Where each task is started, and so where "Run again" leads.
-PAGES = {
-    "gen_random": "start",
-    "fft_random": "fft_random",
-    "import_rows": "import_rows",
-}
+from HomeApp.forms import TroubleForm
 
 
 @never_cache
@@ -23,6 +20,8 @@ PAGES = {
 def task(request, slug):
     """The page that starts a task. A POST starts it and leads to its run."""
     declared = catalogue.get(slug)
+    if declared is None:
+        raise Http404
     form, problem, status = declared.form(), None, 200
     if request.method == "POST":
         try:
@@ -38,10 +37,25 @@ def task(request, slug):
             form = declared.form(request.POST, request.FILES)
             problem = None if isinstance(error, Invalid) else error.message
             status = error.status
-    # The key makes a form that is sent twice start one run.
-    context = {"slug": slug, "form": form, "problem": problem, "key": uuid4().hex}
-    context["title"] = declared.title
-    return render(request, f"HomeApp/{slug}.html", context, status=status)
+    context = {
+        "task": declared,
+        "page": slug,
+        "form": form,
+        "problem": problem,
+        "key": uuid4().hex,  # a form that is sent twice starts one run
+    }
+    names = [f"HomeApp/{slug}.html", "HomeApp/task.html"]
+    return render(request, names, context, status=status)
+
+
+@never_cache
+@access.offers_start
+@require_safe
+def trouble(request):
+    """The page of the tasks that go wrong."""
+    tasks = [each for each in catalogue.all().values() if each.form is TroubleForm]
+    context = {"page": "trouble", "tasks": tasks, "form": TroubleForm()}
+    return render(request, "HomeApp/trouble.html", context | {"key": uuid4().hex})
 
 
 @never_cache
@@ -59,7 +73,28 @@ def run(request, run):
     context = {
         "snapshot": snapshot,
         "run": envelope,
-        "page": PAGES.get(envelope["task"], "start"),
-        "result_template": f"HomeApp/results/{envelope['task']}.html",
+        "again": start_page(envelope["task"]),
+        "result_template": result_template(envelope),
     }
     return render(request, "HomeApp/run.html", context)
+
+
+def start_page(slug):
+    """The address of the page that starts this task."""
+    declared = catalogue.get(slug)
+    if declared is None or slug == "gen_random":
+        return resolve_url("start")
+    if declared.form is TroubleForm:
+        return resolve_url("trouble")
+    return resolve_url("task", slug)
+
+
+def result_template(envelope):
+    """The template that shows a run's result; None where there is nothing to show."""
+    result = envelope["result"]
+    if envelope["state"] != "succeeded" or not result or "truncated" in result:
+        return None
+    try:
+        return get_template(f"HomeApp/results/{envelope['task']}.html")
+    except TemplateDoesNotExist:
+        return None

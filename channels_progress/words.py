@@ -162,7 +162,7 @@ def line(envelope: dict[str, Any]) -> str:
     state, say = envelope["state"], words()
 
     def age(field: str) -> float:
-        return max(0.0, (envelope["now"] - envelope[field]) / 1000)
+        return max(0.0, float(envelope["now"] - envelope[field]) / 1000)
 
     if state == "queued":
         late = age("queued") > TAKEN

@@ -102,7 +102,7 @@ def _fits(verb: str, envelope: dict[str, Any] | None) -> bool:
     """VERBS of task-progress.js, where no script runs."""
     if envelope is None or envelope["state"] in FINISHED:
         return False
-    state = envelope["state"]
+    state: str = envelope["state"]
     if verb == "pause":
         active = state in (QUEUED, RUNNING, WAITING) and not envelope["asked"]
         return active and bool(envelope.get("pausable"))

@@ -11,7 +11,7 @@ import { Connection } from "./connection.js";
 import { hubFor } from "./hub.js";
 
 const NOBODY = "00000000-0000-0000-0000-000000000000"; // stands for the run in addresses
-const FALLBACK = 5_000; // ms without a socket before HTTP is tried
+const FALLBACK = 4_000; // ms without a socket before HTTP is tried
 const OWN = new Set(["csrfmiddlewaretoken", "key"]);
 
 /* Not crypto.randomUUID(), which plain http lacks. */

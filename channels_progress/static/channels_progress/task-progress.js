@@ -39,6 +39,7 @@ export class TaskProgress extends HTMLElement {
   #countdown = new Countdown();
   #cancelSeen = null;
   #refused = false;
+  #ready = false;
   #leave = null;
   #hub = null;
 
@@ -53,17 +54,19 @@ export class TaskProgress extends HTMLElement {
   connectedCallback() {
     wording ??= new Wording();
     this.addEventListener("submit", this);
+    this.#ready = true;
     this.#follow();
   }
 
   disconnectedCallback() {
     this.removeEventListener("submit", this);
+    this.#ready = false;
     this.#leave?.();
     this.#leave = null;
   }
 
   attributeChangedCallback(name, before, after) {
-    if (!this.isConnected || before === null || before === after) return;
+    if (!this.#ready || before === after) return;
     this.#leave?.();
     this.#snapshot = this.#announced = this.#cancelSeen = null;
     this.#countdown.estimate(null);
