@@ -75,3 +75,62 @@ class ImportRowsForm(forms.Form):
         """Keep the upload; the task gets its path, and its own name to show."""
         file = self.cleaned_data["file"]
         return {"path": uploads.keep(file), "name": file.name[:NAME_LENGTH]}
+
+
+class RenderForm(forms.Form):
+    """What the service elsewhere is to render, and how well it behaves."""
+
+    frames = forms.IntegerField(
+        label=_("Frames"),
+        help_text=_("How many, from 1 to 10,000; it makes 20 a second."),
+        required=False,
+        initial=200,
+        min_value=1,
+        max_value=10_000,
+        error_messages=dict.fromkeys(
+            ["invalid", "min_value", "max_value"],
+            _("Enter a whole number from 1 to 10,000."),
+        ),
+    )
+    mood = forms.ChoiceField(
+        label=_("The service"),
+        required=False,
+        choices={
+            "steady": _("works as it should"),
+            "slow": _("is slow"),
+            "falling": _("takes back what it said"),
+            "broken": _("has errors for a while"),
+            "endless": _("never ends"),
+        },
+        error_messages={
+            "invalid_choice": _("Choose steady, slow, falling, broken or endless.")
+        },
+    )
+
+    def clean_frames(self) -> int:
+        frames = self.cleaned_data["frames"]
+        return self.fields["frames"].initial if frames is None else frames
+
+    def clean_mood(self) -> str:
+        return self.cleaned_data["mood"] or "steady"
+
+
+class TroubleForm(forms.Form):
+    """How long a task of the trouble page takes."""
+
+    seconds = forms.FloatField(
+        label=_("Seconds"),
+        help_text=_("For 100 steps, from 0.5 to 20."),
+        required=False,
+        initial=10,
+        min_value=0.5,
+        max_value=20,
+        error_messages=dict.fromkeys(
+            ["invalid", "min_value", "max_value"],
+            _("Enter a number from 0.5 to 20."),
+        ),
+    )
+
+    def clean_seconds(self) -> float:
+        seconds = self.cleaned_data["seconds"]
+        return self.fields["seconds"].initial if seconds is None else seconds

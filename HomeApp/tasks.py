@@ -13,8 +13,10 @@ from django.utils.translation import gettext_lazy
 
 from channels_progress import progress, startable
 from channels_progress.current import Paused, Superseded, TaskError
-from HomeApp import forms, measurements
+from HomeApp import forms, measurements, trouble
 from HomeApp.models import ImportReport, Overtaken
+
+__all__ = ["fft_random", "gen_random", "import_rows", "trouble"]
 
 # --- Random steps --------------------------------------------------------------------
 
@@ -130,9 +132,10 @@ def import_file(file, run, path, name):
             report.take(batch, now - since)
             since = now
             reset_queries()  # with DEBUG, Django keeps them all
-            progress.checkpoint({"offset": report.offset, "rows": report.rows})
             progress.advance(batch.count)
             tell(report)
+            # The report knows it better; this tells the run that the import moves.
+            progress.checkpoint({"offset": report.offset, "rows": report.rows})
     except Paused:
         report.paused()
         raise
@@ -145,5 +148,5 @@ def import_file(file, run, path, name):
 def tell(report):
     """Say how many rows were bad so far, once there are any."""
     progress.message = (
-        _("%(count)s bad rows so far") % {"count": report.bad} if report.bad else ""
+        _("Bad rows: %(count)s") % {"count": report.bad} if report.bad else ""
     )

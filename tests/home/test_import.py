@@ -91,7 +91,7 @@ def test_every_good_row_is_in_the_table_and_the_receipt_says_so(progress):
         ],
     }
     assert (progress.current, progress.total, progress.unit) == (4, 4, "row")
-    assert progress.message == "1 bad rows so far"
+    assert progress.message == "Bad rows: 1"
 
 
 def test_a_second_import_updates(progress):
