@@ -3,9 +3,12 @@
 from django.contrib import admin
 from django.urls import include, path
 
+from channels_progress.views import healthz
+
 urlpatterns = [
     path("", include("HomeApp.urls")),
     path("progress/", include("channels_progress.urls")),
+    path("healthz", healthz),
     path("accounts/", include("django.contrib.auth.urls")),
     path("i18n/", include("django.conf.urls.i18n")),
     path("admin/", admin.site.urls),

@@ -37,7 +37,7 @@ async def test_one_button_starts_shows_and_closes(visitor):
     assert never_falls(percents(envelopes))
     assert socket.seen[-1]["state"] == "succeeded"
     assert socket.seen[-1]["percent"] == 100
-    assert all(e["percent"] < 100 for e in envelopes if e["state"] != "succeeded")
+    assert 100 not in percents([e for e in envelopes if e["state"] != "succeeded"])
 
 
 @pytest.mark.parametrize(
@@ -70,13 +70,13 @@ async def test_one_button_with_the_same_key_is_the_same_run(visitor):
 
 async def test_a_run_on_the_socket_that_stays_open(visitor):
     async with visitor.socket() as socket:
-        started = await socket.start("fft_random", {"n": 200_000})
+        started = await socket.start("fft_random", {"n": 50_000})
         last = await socket.until_finished(started["run"])
         assert last["state"] == "succeeded"
         assert (last["percent"], last["current"], last["total"]) == (
             100,
-            200_000,
-            200_000,
+            50_000,
+            50_000,
         )
         envelopes = socket.runs(started["run"])
         assert len(envelopes) >= 5
@@ -155,9 +155,9 @@ async def test_a_foreign_or_missing_origin_is_refused(visitor, path, origin):
         ('"start"', "malformed"),
         ("{}", "malformed"),
         ('{"action": "dance"}', "malformed"),
-        ('{"action": "watch", "run": 7}', "malformed"),
+        ('{"action": "watch", "run": 7}', "forbidden"),
         ('{"action": "start", "task": "nothing"}', "invalid"),
-        ('{"action": "start", "task": "fft_random", "params": []}', "malformed"),
+        ('{"action": "start", "task": "fft_random", "params": []}', "invalid"),
     ],
 )
 async def test_a_wrong_frame_is_answered_and_the_socket_goes_on(visitor, frame, code):
