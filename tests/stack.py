@@ -211,7 +211,8 @@ class Stack:
     `with Stack() as stack:` runs the site; `stack.url` is its address.
 
     `env` adds variables, `worker_arguments` options of every worker; `redis_url` names
-    the store as web and workers see it, for one behind a proxy.
+    the store as web and workers see it, for one behind a proxy. Without a `server`
+    there is no web process.
     """
 
     def __init__(
@@ -239,7 +240,7 @@ class Stack:
             "SECRET_KEY": "only-for-tests",
             **(env or {}),
         }
-        self.web = self.new_web()
+        self.web = self.new_web() if server else None
         self.workers = [
             self.new_worker(f"w{n}", pool, concurrency, worker_arguments)
             for n in range(1, workers + 1)
@@ -268,7 +269,8 @@ class Stack:
             shutil.copyfile(migrated_database(), self.directory / "db.sqlite3")
             for worker in self.workers:
                 worker.start(wait=False)
-            self.web.start()
+            if self.web:
+                self.web.start()
             for worker in self.workers:
                 worker.wait_taking_tasks()
         except BaseException:
@@ -280,7 +282,7 @@ class Stack:
         self.close()
 
     def close(self):
-        for process in (*self.workers, self.web):
+        for process in filter(None, (*self.workers, self.web)):
             process.kill()
         self.valkey.close()
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -291,7 +293,7 @@ class Stack:
 
     def logs(self, lines=60):
         """The ends of all logs, for the message of a failed test."""
-        processes = [self.valkey, self.web, *self.workers]
+        processes = filter(None, [self.valkey, self.web, *self.workers])
         return "\n".join(
             f"--- {p.log.name}\n" + "\n".join(p.output.splitlines()[-lines:])
             for p in processes
@@ -327,7 +329,7 @@ def migrated_database():
     """An SQLite file with all migrations, made once for every stack."""
     directory = Path(tempfile.mkdtemp(prefix="progress-migrated-"))
     env = clean_environment() | {"DATA_DIR": str(directory), "SECRET_KEY": "x"}
-    manage("migrate", "--verbosity", 0, env=env)
+    manage("migrate", "--skip-checks", "--verbosity", 0, env=env)
     # WAL keeps the newest pages in a file beside it until the last connection closes.
     assert not (directory / "db.sqlite3-wal").exists()
     return directory / "db.sqlite3"

@@ -1,0 +1,360 @@
+"""
+What the fault tests work with: a `Lab` has a Valkey, workers and a desk as processes,
+and remembers what a viewer of each run would have seen.
+"""
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+from tests.stack import PATIENCE, ROOT, Stack, Worker, wait_for
+
+# With FAULTS_REAL the intervals are those of the project; else they are short, and
+# bounds are three times as wide, for a machine that does other things as well.
+REAL = bool(os.environ.get("FAULTS_REAL"))
+LOST_AFTER = 30.0 if REAL else 3.0  # seconds
+BEAT = 2.0 if REAL else 0.3
+VISIBILITY_TIMEOUT = 60.0 if REAL else 5.0
+BUSY = 1.0 if REAL else 3.0
+SHARED = "shared"
+
+
+def within(seconds):
+    """How long something may take here that may take `seconds` by the promise."""
+    return seconds * BUSY
+
+
+class Refused(Exception):
+    """The desk's answer was a refusal with `code`, after `seconds`."""
+
+    def __init__(self, reply):
+        super().__init__(f"{reply['code']}: {reply['message']}")
+        self.code, self.seconds = reply["code"], reply["seconds"]
+
+
+class Desk:
+    """A process with the app's own functions; see desk.py."""
+
+    def __init__(self, env, log, on_envelope):
+        self.env, self.log, self.on_envelope = env, log, on_envelope
+        self.refs = itertools.count(1)
+        self.replies, self.arrived = {}, threading.Condition()
+
+    def start(self):
+        with self.log.open("ab") as log:
+            self.popen = subprocess.Popen(
+                [sys.executable, "-m", "tests.faults.desk"],
+                cwd=ROOT,
+                env=self.env,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                bufsize=1,
+                start_new_session=True,
+            )
+        self.ready = threading.Event()
+        threading.Thread(target=self._listen, args=(self.popen,), daemon=True).start()
+        assert self.ready.wait(PATIENCE), self.log.read_text()[-4000:]
+        return self
+
+    def _listen(self, popen):
+        for line in popen.stdout:
+            message = json.loads(line)
+            if "envelope" in message and "at" in message:
+                self.on_envelope(message["run"], message["at"], message["envelope"])
+            elif message.get("ready"):
+                self.ready.set()
+            else:
+                with self.arrived:
+                    self.replies[message["ref"]] = message
+                    self.arrived.notify_all()
+
+    def __call__(self, do, **arguments):
+        """Do it there; returns the reply, or raises Refused."""
+        ref = next(self.refs)
+        line = json.dumps({"ref": ref, "do": do, **arguments}) + "\n"
+        with self.arrived:
+            self.popen.stdin.write(line)
+            self.popen.stdin.flush()
+            assert self.arrived.wait_for(lambda: ref in self.replies, PATIENCE), do
+            reply = self.replies.pop(ref)
+        if "code" in reply:
+            raise Refused(reply)
+        return reply
+
+    def kill(self):
+        self.popen.kill()
+        self.popen.wait()
+        self.popen.stdin.close()
+        self.popen.stdout.close()
+
+
+class Run:
+    """One run: what viewers saw of it, and what its bodies did."""
+
+    def __init__(self, lab, id):
+        self.lab, self.id = lab, id
+        self.log = []  # (when, envelope) of each change
+        self.changed = threading.Condition()
+        self._from = 0
+
+    def heard(self, at, envelope):
+        with self.changed:
+            self.log.append((at, envelope))
+            self.changed.notify_all()
+
+    # --- What viewers saw ---
+
+    def until(self, *states, timeout=PATIENCE, **fields):
+        """The first envelope, from the last one found on, in one of the states."""
+        wanted = f"{' or '.join(states) or 'anything'} {fields or ''}"
+
+        def found():
+            for i in range(self._from, len(self.log)):
+                envelope = self.log[i][1]
+                if (not states or envelope["state"] in states) and all(
+                    envelope.get(name) == value for name, value in fields.items()
+                ):
+                    self._from = i
+                    return True
+            return False
+
+        with self.changed:
+            if not self.changed.wait_for(found, timeout):
+                raise AssertionError(
+                    f"{wanted}: not within {timeout:g} s; {self.story()}; "
+                    f"last: {self.log[-1:]}"
+                )
+            return self.log[self._from][1]
+
+    def until_stepping(self, **fields):
+        """Running, and its body has taken a step that a viewer has seen."""
+        self.until("running", **fields)
+        with self.changed:
+            assert self.changed.wait_for(
+                lambda: any(e.get("current") for _, e in self.log[self._from :]),
+                PATIENCE,
+            ), self.story()
+
+    def until_end(self, timeout=PATIENCE):
+        return self.until("succeeded", "failed", "cancelled", timeout=timeout)
+
+    @property
+    def seen_at(self):
+        """When the envelope that `until` found last was first seen."""
+        return self.log[self._from][0]
+
+    def story(self):
+        """The states in their order, with the attempt: ["running 1", "lost 1"]."""
+        steps = [f"{e['state']} {e.get('attempt', '')}".strip() for _, e in self.log]
+        return [step for step, _ in itertools.groupby(steps)]
+
+    def now(self):
+        return self.lab.desk("get", run=self.id)["envelope"]
+
+    def percents_never_fall(self):
+        """Within an attempt."""
+        last = {}
+        for _, envelope in self.log:
+            percent = envelope.get("percent")
+            attempt = envelope.get("attempt")
+            if percent is not None:
+                assert percent >= last.get(attempt, 0), self.log
+                last[attempt] = percent
+        return True
+
+    # --- What its bodies did ---
+
+    def open(self, gate="go"):
+        (self.lab.notes / f"{self.id}.{gate}").touch()
+
+    def noted(self, what):
+        path = self.lab.notes / self.id
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [n for line in lines if (n := json.loads(line))["what"] == what]
+
+    @property
+    def begins(self):
+        return self.noted("begin")
+
+    def until_body(self, number=1, timeout=PATIENCE):
+        """When the `number`-th body has begun; what it noted."""
+        wait_for(lambda: len(self.begins) >= number, f"body {number}", timeout)
+        return self.begins[number - 1]
+
+    def until_body_ended(self, number=1, timeout=PATIENCE):
+        body = self.until_body(number, timeout)["body"]
+
+        def ended():
+            return [n for n in self.noted("end") if n["body"] == body]
+
+        return wait_for(ended, f"the end of body {number}", timeout)[0]
+
+    def last_step(self, body):
+        """When a body took its last step."""
+        path = self.lab.notes / f"{self.id}.{body['body']}.step"
+        try:
+            return float(path.read_text() or body["at"])
+        except FileNotFoundError:
+            return body["at"]
+
+    def bodies_at_once(self):
+        """The largest number of bodies that ran at the same time."""
+        ends = {n["body"]: n["at"] for n in self.noted("end")}
+        moments = []
+        for body in self.begins:
+            moments.append((body["at"], 1))
+            moments.append((ends.get(body["body"], self.last_step(body)), -1))
+        return max(itertools.accumulate(d for _, d in sorted(moments)), default=0)
+
+    # --- Who does it ---
+
+    def field(self, name):
+        """A field of the run's hash."""
+        return self.lab.valkey.client.hget(f"progress:{self.id}", name)
+
+    @property
+    def pid(self):
+        """The process that holds the lease."""
+        return int(self.field("worker").rpartition("|")[2])
+
+    def kill_child(self):
+        pid = self.pid
+        os.kill(pid, signal.SIGKILL)
+        return time.monotonic()
+
+    # --- What viewers ask ---
+
+    def cancel(self, **options):
+        return self.lab.desk("ask", verb="cancel", run=self.id, **options)["envelope"]
+
+    def pause(self):
+        return self.lab.desk("ask", verb="pause", run=self.id)["envelope"]
+
+    def resume(self):
+        return self.lab.desk("ask", verb="resume", run=self.id)["envelope"]
+
+    def result(self):
+        return self.lab.desk("result", run=self.id)
+
+
+class Lab(Stack):
+    """
+    `with Lab() as lab:` has Valkey and a desk; workers are hired as they are needed.
+
+    An owner's runs go to the queue of that name, so that a scenario can break the only
+    worker that serves it.
+    """
+
+    def __init__(self, *, env=None, desk_env=None, server=None, redis_url=None):
+        short = {
+            "PROGRESS_LOST_AFTER": str(LOST_AFTER),
+            "PROGRESS_HEARTBEAT_INTERVAL": str(BEAT),
+            "PROGRESS_RECONCILE_INTERVAL": "0.5",
+            "FAULTS_VISIBILITY_TIMEOUT": str(VISIBILITY_TIMEOUT),
+        }
+        super().__init__(
+            server=server,
+            workers=0,
+            redis_url=redis_url,
+            env={
+                "DJANGO_SETTINGS_MODULE": "tests.faults.settings",
+                "PROGRESS_STARTS_PER_MINUTE": "100000",
+                "PROGRESS_STARTS_PER_MINUTE_ALL": "100000",
+                "PROGRESS_UNFINISHED_RUNS": "100000",
+                "CELERY_SKIP_CHECKS": "1",
+                **({} if REAL else short),
+                **(env or {}),
+            },
+        )
+        self.notes = self.directory / "notes"
+        self.env["LAB"] = str(self.notes)
+        self.runs = {}
+        self.lock = threading.Lock()
+        self.names = itertools.count(1)
+        self.desk = Desk(
+            self.env | (desk_env or {}), self.directory / "desk.log", self.heard
+        )
+
+    def __enter__(self):
+        self.notes.mkdir()
+        super().__enter__()
+        try:
+            self.desk.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, kind, *exc):
+        try:
+            if kind is None:
+                self.nobody_stumbled()
+        finally:
+            self.close()
+
+    def nobody_stumbled(self):
+        """The reporter outlives what it did not expect; here it expects everything."""
+        for process in self.workers:
+            assert "The reporter met an error" not in process.output, process.output
+
+    def close(self):
+        if hasattr(self.desk, "popen"):
+            self.desk.kill()
+        super().close()
+
+    def heard(self, id, at, envelope):
+        self.run(id).heard(at, envelope)
+
+    def run(self, id):
+        with self.lock:
+            return self.runs.setdefault(id, Run(self, id))
+
+    def start(self, task, owner=SHARED, key=None, **kwargs):
+        reply = self.desk("start", task=task, kwargs=kwargs, owner=owner, key=key)
+        return self.run(reply["run"])
+
+    def hire(
+        self,
+        owner=SHARED,
+        pool="prefork",
+        concurrency=2,
+        arguments=(),
+        env=None,
+        wait=True,
+    ):
+        """A worker of the owner's queue."""
+        name = f"{owner}-{pool}-{next(self.names)}"
+        worker = Worker(
+            self.directory / f"{name}.log",
+            name,
+            pool,
+            concurrency,
+            self.env | (env or {}),
+            ("-Q", owner, *arguments),
+        )
+        with self.lock:
+            self.workers.append(worker)
+        return worker.start(wait)
+
+    def queued(self, owner):
+        """Messages that wait in the owner's queue."""
+        return self.valkey.client.llen(owner)
+
+    def messages_of(self, run):
+        """Its messages in a Redis broker, waiting or held by some worker."""
+        client = self.valkey.client
+        lists = [k for k in client.keys() if client.type(k) == "list"]
+        waiting = [text for key in lists for text in client.lrange(key, 0, -1)]
+        return [t for t in (*waiting, *client.hvals("unacked")) if run.id in t]
+
+    def logs(self, lines=60):
+        desk = self.directory / "desk.log"
+        tail = "\n".join(desk.read_text(errors="replace").splitlines()[-lines:])
+        return f"{super().logs(lines)}\n--- desk\n{tail}"

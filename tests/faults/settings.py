@@ -1,0 +1,21 @@
+"""The site's settings with the tasks of the fault tests, and a queue for each owner."""
+
+import os
+
+from CeleryProgressbar.settings import *  # noqa: F403
+from CeleryProgressbar.settings import CELERY_BROKER_TRANSPORT_OPTIONS, INSTALLED_APPS
+
+INSTALLED_APPS = [*INSTALLED_APPS, "tests.faults"]
+
+if timeout := os.environ.get("FAULTS_VISIBILITY_TIMEOUT"):
+    CELERY_BROKER_TRANSPORT_OPTIONS["visibility_timeout"] = float(timeout)
+
+
+def by_owner(name, args, kwargs, options, task=None, **_):
+    """A scenario that kills its worker has one of its own, on its owner's queue."""
+    header = (options.get("headers") or {}).get("progress") or {}
+    return {"queue": header["owner"]} if header else None
+
+
+CELERY_TASK_ROUTES = [by_owner]
+CELERY_TASK_CREATE_MISSING_QUEUES = True
