@@ -38,14 +38,19 @@ TRANSITIONS: Final[dict[tuple[str, str | None], frozenset[str]]] = {
     ("begin", QUEUED): frozenset({RUNNING, CANCELLED, PAUSED, FAILED}),
     ("begin", WAITING): frozenset({RUNNING, CANCELLED, PAUSED, FAILED}),
     ("begin", RUNNING): frozenset({RUNNING, CANCELLED, PAUSED, FAILED}),
-    # The lease holder; onto a vanished key it brings everything back.
+    # The lease holder; onto a vanished key it brings everything back, and so it does
+    # onto one that was made again by somebody whose lease is older, or none.
     ("report", None): frozenset({RUNNING}),
+    ("report", QUEUED): frozenset({RUNNING}),
+    ("report", WAITING): frozenset({RUNNING}),
     ("report", RUNNING): frozenset({RUNNING}),
     ("end", None): FINISHED | {WAITING, PAUSED},
+    ("end", QUEUED): FINISHED | {WAITING, PAUSED},
+    ("end", WAITING): FINISHED | {WAITING, PAUSED},
     ("end", RUNNING): FINISHED | {WAITING, PAUSED},
-    # A worker's main process, naming the hop.
-    ("bury", RUNNING): frozenset({FAILED, CANCELLED}),
-    ("bury", WAITING): frozenset({FAILED, CANCELLED}),
+    # A worker's main process, naming the hop. A child may die after its success.
+    ("bury", RUNNING): FINISHED,
+    ("bury", WAITING): FINISHED,
     ("bury", QUEUED): frozenset({FAILED, CANCELLED}),
     # The web. On `running` a wish is kept and told in the answer to a report.
     ("cancel", QUEUED): frozenset({CANCELLED}),
@@ -56,6 +61,7 @@ TRANSITIONS: Final[dict[tuple[str, str | None], frozenset[str]]] = {
     ("pause", WAITING): frozenset({PAUSED}),
     ("pause", RUNNING): frozenset({RUNNING}),
     ("resume", PAUSED): frozenset({QUEUED}),
+    ("resume", None): frozenset({QUEUED}),  # the store lost it, the history did not
     ("repause", QUEUED): frozenset({PAUSED}),  # the resume could not be published
     ("withdraw", QUEUED): frozenset({CANCELLED}),  # the start could not be
 }

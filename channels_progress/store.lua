@@ -85,12 +85,15 @@ local function begin()
   if a.nonce == h.nonce and running then
     return answer('begun', int(h.lease), h.cursor or '', redis.call('HGET', key, 'doc'),
                   int(h.silence))
+  elseif a.nonce == h.nonce and (FINISHED[h.state] or h.state == 'paused') then
+    return answer('ended')
   end
   if FINISHED[h.state] or h.state == 'paused' then return answer(h.state) end
   if a.hop < h.hop then return answer('old') end
 
   local same = a.hop == h.hop
-  if same and now < h.mark_due and (a.mark or '') ~= h.mark then return answer('dropped') end
+  local known = a.mark == h.mark or a.fresh == h.mark -- its copy, or itself sent twice
+  if same and now < h.mark_due and not known then return answer('dropped') end
   if same and running then
     if not silent and a.dead ~= int(h.lease) then
       local due = h.seen + a.lost
@@ -105,13 +108,13 @@ local function begin()
 
   if not same then h.begun, h.stuck = 0, 0 end
   if h.asked == 'cancel' then
-    move('cancelled', {reason = 'asked', hop = a.hop})
+    move('cancelled', {reason = 'asked', hop = a.hop, nonce = a.nonce})
     return answer('ended')
   elseif h.asked == 'pause' then
-    move('paused', {asked = '', reason = '', due = '', hop = a.hop})
+    move('paused', {asked = '', reason = '', due = '', hop = a.hop, nonce = a.nonce})
     return answer('ended')
   elseif h.stuck >= a.max then
-    move('failed', {reason = 'restarts', error = a.error, hop = a.hop})
+    move('failed', {reason = 'restarts', error = a.error, hop = a.hop, nonce = a.nonce})
     return answer('ended')
   end
   local again = h.begun > 0 or a.kind == 'retry'
@@ -131,7 +134,8 @@ end
 -- Whether the writer holds the lease; else the code that tells it what to do.
 local function fence()
   if exists and a.lease < h.lease then return 'superseded' end
-  if not exists or (a.lease > h.lease and not FINISHED[h.state]) then
+  local over = FINISHED[h.state] or h.state == 'paused'
+  if not exists or (a.lease > h.lease and not over) then
     if not a.restore then return 'vanished' end
     local fields = seed()
     fields.lease, fields.begun, fields.stuck = int(a.lease), 1, 1
@@ -148,7 +152,8 @@ local function fence()
     if a.seq == h.seq and a.lease == h.lease and verb == 'end' then return 'ok' end
     return 'superseded'
   end
-  if a.seq <= h.seq then return 'ok' end
+  -- An end is the last word of its lease, even where a late beat overtook it.
+  if verb == 'report' and a.seq <= h.seq then return 'ok' end
   return nil
 end
 
@@ -189,10 +194,10 @@ local function finish()
     state = 'paused'
   end
   if state == 'paused' then fields.asked, fields.reason = '', '' end
+  -- A successor was published: whatever still carries this hop is done with.
+  if a.next then fields.hop, fields.begun, fields.stuck = a.next, 0, 0 end
   if state == 'waiting' then
     if a.delay then fields.due = int(now + a.delay) end
-    -- A successor was published: whatever still carries this hop is done with.
-    if a.next then fields.hop, fields.begun, fields.stuck = a.next, 0, 0 end
     if a.tame then fields.stuck = 0 end
   end
   move(state, fields)
@@ -202,11 +207,14 @@ end
 -- By a worker's main process, of a hop whose child died or whose message it dropped.
 local function bury()
   if not exists then return answer('missing') end
+  local state, reason, error = a.state, a.reason or '', a.error or ''
+  if h.asked == 'cancel' and state ~= 'succeeded' then
+    state, reason, error = 'cancelled', 'asked', ''
+  end
+  if h.state == state and h.reason == reason and h.hop == a.hop then return answer('ok') end
   if FINISHED[h.state] or h.state == 'paused' then return answer(h.state) end
   if a.hop ~= h.hop then return answer('old') end
   if running and (a.lease or 0) ~= h.lease then return answer('other', int(h.lease), h.worker or '') end
-  local state, reason, error = a.state, a.reason, a.error or ''
-  if h.asked == 'cancel' then state, reason, error = 'cancelled', 'asked', '' end
   move(state, {reason = reason, error = error})
   return answer('ok')
 end
@@ -228,6 +236,7 @@ end
 
 local function ask_cancel()
   if not exists then return answer('missing') end
+  if h.state == 'cancelled' and h.reason == 'asked' then return answer('done') end
   if FINISHED[h.state] then return answer(h.state) end
   if running and not silent then
     if h.asked ~= 'cancel' then move('running', {asked = 'cancel'}) end
@@ -239,7 +248,8 @@ end
 
 local function ask_pause()
   if not exists then return answer('missing') end
-  if FINISHED[h.state] or h.state == 'paused' then return answer(h.state) end
+  if h.state == 'paused' then return answer('done') end
+  if FINISHED[h.state] then return answer(h.state) end
   if running then
     if h.asked == '' or not h.asked then move('running', {asked = 'pause'}) end
     return answer('asked')
@@ -264,6 +274,7 @@ end
 -- Take a publication back, unless somebody has begun on it.
 local function unpublish(state, reason)
   if not exists then return answer('missing') end
+  if h.state == state and h.reason == reason and h.hop == a.hop then return answer('done') end
   if h.state ~= 'queued' or h.hop ~= a.hop then return answer(h.state) end
   move(state, {reason = reason})
   return answer('done')
