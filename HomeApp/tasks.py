@@ -13,10 +13,10 @@ from django.utils.translation import gettext_lazy
 
 from channels_progress import progress, startable
 from channels_progress.current import Paused, Superseded, TaskError
-from HomeApp import forms, measurements, trouble
+from HomeApp import elsewhere, forms, measurements, trouble
 from HomeApp.models import ImportReport, Overtaken
 
-__all__ = ["fft_random", "gen_random", "import_rows", "trouble"]
+__all__ = ["elsewhere", "fft_random", "gen_random", "import_rows", "trouble"]
 
 # --- Random steps --------------------------------------------------------------------
 

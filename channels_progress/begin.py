@@ -196,11 +196,8 @@ class _Asking:
         number, cursor, doc, silence = answer.extra
         head = answer.snapshot(doc)
         transition(lease.header, answer, lease.worker)
-        lease.number, lease.attempt, lease.started = (
-            int(number),
-            head.attempt,
-            head.started,
-        )
+        lease.number, lease.started = int(number), head.started
+        lease.attempt = progress.attempt = head.attempt
         lease.silence = int(silence) / 1000
         if cursor and not self.is_late:
             progress._saved = progress.cursor_text = lease.cursor = cursor.decode()

@@ -103,6 +103,7 @@ class Progress:
         "_tick",
         "_ticks",
         "_wake",
+        "attempt",
         "cursor_text",
         "skipped",
         "text",
@@ -124,6 +125,8 @@ class Progress:
         self._alert = True
         self._flag = _Alert(self)
         self._wake = wake
+        self.attempt = 1
+        """Which try of the run this is, as its viewers see it."""
         self._saved = cursor_text
         self.cursor_text = cursor_text
         self.skipped = 0

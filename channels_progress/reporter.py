@@ -122,7 +122,7 @@ class Lease:
             task=self.header.task,
             title=text(self.header.title, TITLE_CHARACTERS),
             attempts=self.attempts,
-            current=total if self.succeeded and total is not None else max(0, current),
+            current=max(0, current),
             total=total,
             unit=text(p.unit, 40),
             message=text(p.text, MESSAGE_CHARACTERS),
