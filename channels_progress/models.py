@@ -25,7 +25,6 @@ class Run(models.Model):
     task = models.CharField(_("task"), max_length=255, help_text=_("Celery's name"))
     title = models.CharField(_("title"), max_length=run.TITLE_CHARACTERS, blank=True)
     kwargs = models.JSONField(_("arguments"), default=dict, blank=True)
-    headers = models.JSONField(_("headers"), default=dict, blank=True)
     state = models.CharField(
         _("state"), max_length=16, choices=State, default="", blank=True
     )
