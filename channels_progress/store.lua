@@ -195,7 +195,10 @@ local function finish()
   end
   if state == 'paused' then fields.asked, fields.reason = '', '' end
   -- A successor was published: whatever still carries this hop is done with.
-  if a.next then fields.hop, fields.begun, fields.stuck = a.next, 0, 0 end
+  if a.next then
+    fields.hop, fields.begun, fields.stuck = a.next, 0, 0
+    fields.mark, fields.mark_due = '', 0
+  end
   if state == 'waiting' then
     if a.delay then fields.due = int(now + a.delay) end
     if a.tame then fields.stuck = 0 end
