@@ -15,13 +15,22 @@ from typing import TYPE_CHECKING, Any, Final
 from celery import Task
 from celery.exceptions import Ignore, Reject
 
-from channels_progress import history
+from channels_progress import counters, history
 from channels_progress.conf import conf
 from channels_progress.current import Progress, enter
 from channels_progress.header import Header
 from channels_progress.log import transition
 from channels_progress.reporter import Lease, breaker, get_reporter
-from channels_progress.run import CANCELLED, FAILED, FINISHED, PAUSED, Details, encode
+from channels_progress.run import (
+    CANCELLED,
+    FAILED,
+    FINISHED,
+    PAUSED,
+    RUNNING,
+    WAITING,
+    Details,
+    encode,
+)
 from channels_progress.store import ERRORS, Answer, Store, get_store, nonce
 
 if TYPE_CHECKING:
@@ -135,6 +144,9 @@ class _Asking:
             logger.info("Message of run %s dropped: %s", self.lease.id, answer.code)
             raise Refused(answer.code)
 
+    def _redelivered(self) -> bool:
+        return bool((self.request.delivery_info or {}).get("redelivered"))
+
     def _holder(self, answer: Answer) -> tuple[str, str, int]:
         number, holder = answer.extra[1:3]
         return holder.decode(), self.lease.id, int(number)
@@ -142,7 +154,6 @@ class _Asking:
     def _call(self, **values: object) -> Answer:
         header = self.lease.header
         self.fresh = nonce()
-        info = self.request.delivery_info or {}
         return self.store.call(
             "begin",
             header.run,
@@ -151,7 +162,7 @@ class _Asking:
             nonce=self.nonce,
             mark=self.mark,
             fresh=self.fresh,
-            redelivered=bool(info.get("redelivered")),
+            redelivered=self._redelivered(),
             lost=int(conf.LOST_AFTER * 1000),
             max=conf.MAX_RESTARTS,
             worker=self.lease.worker,
@@ -195,6 +206,8 @@ class _Asking:
         lease, progress = self.lease, self.lease.progress
         number, cursor, doc, silence = answer.extra
         head = answer.snapshot(doc)
+        if (self._redelivered() or self.mark) and answer.was in (RUNNING, WAITING):
+            counters.bump("restarts")
         transition(lease.header, answer, lease.worker)
         lease.number, lease.started = int(number), head.started
         lease.attempt = progress.attempt = head.attempt

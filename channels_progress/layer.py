@@ -14,6 +14,7 @@ from typing import Any, Final
 from asgiref.sync import async_to_sync
 from channels.layers import get_channel_layer
 
+from channels_progress import counters
 from channels_progress.conf import conf
 from channels_progress.run import HEAD, Snapshot
 
@@ -63,4 +64,5 @@ async def _send(id: str, message: dict[str, Any]) -> None:
         except Exception as error:  # a layer raises what it likes; reconcile covers it
             # The first send after a cut connection always fails.
             if last:
+                counters.bump("messages_dropped")
                 logger.info("A message of run %s was lost: %r", id, error)

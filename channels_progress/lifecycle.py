@@ -21,7 +21,7 @@ from celery.signals import (
     worker_shutdown,
 )
 
-from channels_progress import history
+from channels_progress import counters, history
 from channels_progress.begin import revoke
 from channels_progress.current import Cancelled, Paused, Superseded, TaskError, leave
 from channels_progress.log import transition
@@ -193,6 +193,7 @@ class _Write:
             answer = call_one(lease.whole(self.call))
         self.done = True
         if answer.code != "ok":
+            counters.bump("writes_refused")
             logger.info("The end of run %s was refused: %s", lease.id, answer.code)
             return
         transition(lease.header, answer, lease.worker)
@@ -221,6 +222,7 @@ def on_process_init(**_: Any) -> None:
 
 def on_shutdown(**_: Any) -> None:
     get_reporter().drain(DRAIN_SECONDS)
+    counters.flush()
 
 
 task_postrun.connect(on_postrun, dispatch_uid="channels_progress")

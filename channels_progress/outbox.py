@@ -11,6 +11,8 @@ import logging
 import sys
 from typing import Any, Final
 
+from channels_progress import counters
+from channels_progress import counters
 from channels_progress.access import Send
 
 logger = logging.getLogger("channels_progress")
@@ -78,7 +80,9 @@ class Outbox:
     def drop(self, reason: str) -> None:
         """Give the socket up, and end the task that serves it."""
         if self.open:
+            counters.bump("sockets_dropped")
             logger.info("A socket was dropped: %s", reason)
+            counters.bump("sockets_dropped")
             self.shut()
             if self._task is not None:
                 self._task.cancel()

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from channels_progress import history, layer
+from channels_progress import counters, history, layer
 from channels_progress.conf import conf
 from channels_progress.current import Cancelled, Paused, Progress, Superseded
 from channels_progress.estimate import Estimate
@@ -253,7 +253,7 @@ class Reporter:
             if self._started:
                 return
             self._started = True
-            _spawn(self._run)
+            spawn(self._run)
 
     def _run(self) -> None:
         loop = asyncio.new_event_loop()
@@ -372,6 +372,7 @@ class Reporter:
                 lease.sent, failure = None, answer
                 continue
             if answer.code == "superseded":
+                counters.bump("writes_refused")
                 lease.supersede()
                 self.remove(lease)
                 continue
@@ -411,7 +412,7 @@ class Reporter:
             return error
 
 
-def _spawn(target: Callable[[], None]) -> None:
+def spawn(target: Callable[[], None]) -> None:
     """Run `target` in an OS thread, under gevent too: an event loop in a greenlet
     would be seen by every other greenlet of its thread."""
     try:

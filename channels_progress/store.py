@@ -19,6 +19,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 from redis.retry import Retry
 
+from channels_progress import counters
 from channels_progress.conf import conf
 from channels_progress.run import HEAD, Snapshot
 
@@ -155,7 +156,7 @@ class Store:
             pipe.execute_command(  # type: ignore[no-untyped-call]
                 "EVALSHA", SHA, 1, self.key(call.id), *call.arguments()
             )
-        return pipe.execute(raise_on_error=False)
+        return _execute(pipe, raise_on_error=False)
 
     def read(self, ids: Iterable[str]) -> dict[str, Stored]:
         """The runs that the store knows, in one round trip."""
@@ -166,7 +167,7 @@ class Store:
         pipe.time()
         for id in wanted:
             pipe.hmget(self.key(id), FIELDS)
-        (seconds, micros), *rows = pipe.execute()
+        (seconds, micros), *rows = _execute(pipe)
         now = seconds * 1000 + micros // 1000
         lost_after = int(conf.LOST_AFTER * 1000)
         return {
@@ -181,10 +182,19 @@ class Store:
         pipe = self.client.pipeline(transaction=True)
         pipe.set(key, 0, ex=seconds, nx=True)
         pipe.incr(key)
-        return bool(pipe.execute()[1] <= limit)
+        return bool(_execute(pipe)[1] <= limit)
 
     def ping(self) -> None:
         self.client.ping()
+
+
+def _execute(pipe: Any, **options: Any) -> list[Any]:
+    try:
+        replies: list[Any] = pipe.execute(**options)
+    except ERRORS:
+        counters.bump("store_failures")
+        raise
+    return replies
 
 
 def _no_script(reply: object) -> bool:

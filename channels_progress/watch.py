@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, Final
 
-from channels_progress import access, runs
+from channels_progress import access, counters, runs
 from channels_progress.access import Viewer
 from channels_progress.conf import conf
 from channels_progress.ear import Ear
@@ -132,8 +132,8 @@ class Watch:
         self._clocks: list[asyncio.Task[None]] = []
         self._turn = Counter[str]()
         self._loop = asyncio.get_running_loop()
-        self.counts = Counter[str]()
-        """Since the start: messages heard and missed, reads and failed reads."""
+        self._taken = 0
+        self.reads_failed = 0
 
     # -- Seats --------------------------------------------------------------------
 
@@ -141,6 +141,7 @@ class Watch:
         """A socket has come."""
         self._seated += 1
         self.counts["sockets"] += 1
+        counters.bump("sockets")
         seat.slot = self.counts["sockets"] % SLOTS
         self._slots[seat.slot].add(seat)
         if not self._clocks:
@@ -159,6 +160,8 @@ class Watch:
         seat.outbox.shut()
         self._slots[seat.slot].discard(seat)
         self._seated -= 1
+        counters.bump("sockets", -1)
+        counters.bump("sockets", -1)
         for run in list(seat.places):
             self.leave(seat, run)
         if not self._seated:
@@ -269,7 +272,6 @@ class Watch:
         topic = self._topics.get(message["run"])
         if topic is None:
             return
-        self.counts["heard"] += 1
         snapshot = _live(topic, message)
         verdict = offer(topic.snapshot, snapshot, live=True) if snapshot else None
         if verdict is None:
@@ -293,7 +295,8 @@ class Watch:
         if verdict or seen is None or found.rev == seen.rev:
             topic.show(found)
         if verdict and seen is not None and _missed(seen, found):
-            self.counts["missed"] += 1
+            counters.bump("messages_missed")
+            counters.bump("messages_missed")
             self._ear.renew([topic.id])
         if verdict or recovered:
             self._deliver(topic)
@@ -350,7 +353,6 @@ class Watch:
             self._reader = None
 
     async def _read(self, ids: list[str]) -> dict[str, Snapshot | ProgressError]:
-        self.counts["reads"] += 1
         try:
             return await runs.in_thread(runs.read, ids)
         except ProgressError as error:
@@ -365,7 +367,8 @@ class Watch:
         """What those who asked are answered: the newest that is known."""
         topic = self._topics.get(run)
         if isinstance(found, Unavailable):
-            self.counts["failed_reads"] += 1
+            self.reads_failed += 1
+            counters.bump("store_failures")
         if topic is None:
             return found
         if isinstance(found, Snapshot):
@@ -438,8 +441,8 @@ class Watch:
                     seat.tell(Forbidden().payload(place.ref))
 
     def gauges(self) -> dict[str, int]:
-        """What a monitor may want to know, by name."""
-        return {**self.counts, "open": self._seated, "watched": len(self._topics)}
+        """How many sockets are open, and how many runs they watch."""
+        return {"open": self._seated, "watched": len(self._topics)}
 
     def leave_groups(self) -> None:
         """At the exit of a process whose server has just stopped its loop."""
@@ -529,14 +532,6 @@ def current() -> Watch:
             del _watches[old]
         watch = _watches[loop] = Watch()
     return watch
-
-
-def gauges() -> dict[str, int]:
-    """The counters of this process."""
-    total = Counter[str]()
-    for watch in _watches.values():
-        total.update(watch.gauges())
-    return dict(total)
 
 
 @atexit.register
