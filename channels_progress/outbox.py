@@ -12,7 +12,6 @@ import sys
 from typing import Any, Final
 
 from channels_progress import counters
-from channels_progress import counters
 from channels_progress.access import Send
 
 logger = logging.getLogger("channels_progress")
@@ -82,7 +81,6 @@ class Outbox:
         if self.open:
             counters.bump("sockets_dropped")
             logger.info("A socket was dropped: %s", reason)
-            counters.bump("sockets_dropped")
             self.shut()
             if self._task is not None:
                 self._task.cancel()

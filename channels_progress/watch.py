@@ -139,10 +139,10 @@ class Watch:
 
     def open(self, seat: Seat) -> None:
         """A socket has come."""
-        self._seated += 1
-        self.counts["sockets"] += 1
         counters.bump("sockets")
-        seat.slot = self.counts["sockets"] % SLOTS
+        self._seated += 1
+        self._taken += 1
+        seat.slot = self._taken % SLOTS
         self._slots[seat.slot].add(seat)
         if not self._clocks:
             self._clocks = [
@@ -160,7 +160,6 @@ class Watch:
         seat.outbox.shut()
         self._slots[seat.slot].discard(seat)
         self._seated -= 1
-        counters.bump("sockets", -1)
         counters.bump("sockets", -1)
         for run in list(seat.places):
             self.leave(seat, run)
@@ -296,7 +295,6 @@ class Watch:
             topic.show(found)
         if verdict and seen is not None and _missed(seen, found):
             counters.bump("messages_missed")
-            counters.bump("messages_missed")
             self._ear.renew([topic.id])
         if verdict or recovered:
             self._deliver(topic)
@@ -368,7 +366,6 @@ class Watch:
         topic = self._topics.get(run)
         if isinstance(found, Unavailable):
             self.reads_failed += 1
-            counters.bump("store_failures")
         if topic is None:
             return found
         if isinstance(found, Snapshot):
