@@ -51,6 +51,9 @@ def words() -> dict[str, str]:
         "line.unreachable": _(
             "The server cannot be reached; trying again. This was known {time} ago."
         ),
+        "line.unavailable": _(
+            "The server has no news of it now; trying again. This was known {time} ago."
+        ),
         "line.signed-out": _("You were signed out. Sign in again to follow this run."),
         "line.refused": _(FORBIDDEN),
         "line.queued": _("Queued for {time}, no worker has taken it yet."),

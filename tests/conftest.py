@@ -1,5 +1,6 @@
 """Fixtures for all tests: servers, the whole stack, a browser."""
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -76,9 +77,9 @@ async def stranger(stack):
         yield stranger
 
 
-@pytest_asyncio.fixture
-async def browser():
-    """A Chromium, for one test."""
+@contextlib.asynccontextmanager
+async def chromium():
+    """A Chromium; without one the test is skipped, in CI it fails."""
     if not Path(CHROMIUM).is_file():
         if os.environ.get("CI"):
             pytest.fail(NO_CHROMIUM)
@@ -99,6 +100,13 @@ async def browser():
         )
         yield browser
         await browser.close()
+
+
+@pytest_asyncio.fixture
+async def browser():
+    """A Chromium, for one test."""
+    async with chromium() as browser:
+        yield browser
 
 
 @pytest_asyncio.fixture

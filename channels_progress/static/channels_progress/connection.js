@@ -26,7 +26,8 @@ export class Connection {
   #deadline = 0;
   #life = null;
 
-  /* on: { open(), frame(object), down(code, final) } */
+  /* on: { open(), frame(object), down(code, final), ask() }; `ask` asks what the server
+     will answer, and says whether it did. */
   constructor(path, on) {
     this.#path = path;
     this.#on = on;
@@ -61,8 +62,10 @@ export class Connection {
   /* The network or the person is back: try at once, and doubt a socket that seems open. */
   wake() {
     if (!this.#life || document.hidden) return;
-    if (this.open) this.#deadline = Math.min(this.#deadline, performance.now() + ANSWER);
-    else if (!this.#socket) this.#connect();
+    if (!this.#socket) this.#connect();
+    else if (this.open && this.#on.ask?.()) {
+      this.#deadline = Math.min(this.#deadline, performance.now() + ANSWER);
+    }
   }
 
   #connect() {

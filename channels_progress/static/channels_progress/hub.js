@@ -32,25 +32,28 @@ export class Hub {
       open: () => this.#up(),
       frame: (frame) => this.receive(frame),
       down: (code, final) => this.#down(code, final),
+      ask: () => this.#askAll(),
     });
     this.#poller = new Poller(() => this.#wanted(), {
       frame: (frame) => this.receive(frame),
-      refused: (id) => this.#refuse(this.#runs.get(id)),
+      error: (id, code) => this.#err(this.#runs.get(id), code),
       up: () => this.#polled("polling"),
       down: () => this.#polled("unreachable"),
     });
     addEventListener("online", () => this.#network(false));
     addEventListener("offline", () => this.#network(true));
-    addEventListener("pageshow", ({ persisted }) => persisted && this.#shown());
+    addEventListener("pageshow", () => this.#shown());
     document.addEventListener("visibilitychange", () => this.#shown());
   }
 
-  /* How a run's news arrive: connecting, live, polling, unreachable, offline, refused,
-     signed-out or done. */
+  /* How a run's news arrive: connecting, live, polling, unavailable, unreachable, offline,
+     refused, signed-out or done. */
   link(id) {
+    const { carried, unavailable } = this.#runs.get(id) ?? {};
     if (this.#offline) return "offline";
-    if (this.#runs.get(id)?.carried) return "live";
+    if (carried) return "live";
     if (this.#closed) return this.#closed;
+    if (unavailable && this.#http !== "unreachable") return "unavailable";
     if (this.#connection.open) return "live";
     return this.#http ?? "connecting";
   }
@@ -86,12 +89,11 @@ export class Hub {
 
   receive(frame) {
     this.#offline = false;
-    if (frame.type === "error") {
-      const run = this.#named(frame.ref);
-      if (run && frame.code === "forbidden") this.#refuse(run);
-    }
+    if (frame.type === "error") this.#err(this.#named(frame.ref), frame.code);
     const run = frame.type === "run" && this.#runs.get(frame.run);
     if (run) {
+      run.answered = true;
+      run.unavailable = false;
       const snapshot = new Snapshot(frame);
       if (snapshot.supersedes(run.snapshot)) {
         run.snapshot = snapshot;
@@ -99,6 +101,12 @@ export class Hub {
         if (snapshot.finished) this.#settle();
       }
     }
+    this.#tell();
+  }
+
+  #err(run, code) {
+    if (run && code === "forbidden") this.#refuse(run);
+    if (run && code === "unavailable") run.unavailable = true;
     this.#tell();
   }
 
@@ -154,7 +162,14 @@ export class Hub {
     if (!this.#connection.open || run.carried || !this.#unfinished(run)) return;
     run.ref ??= `w${++this.#refs}`;
     run.asked = performance.now();
+    run.answered = false;
     this.#connection.send({ action: "watch", run: run.id, token: run.token ?? "", ref: run.ref });
+  }
+
+  #askAll() {
+    const wanted = this.#wanted();
+    wanted.forEach((run) => this.#ask(run));
+    return wanted.length > 0;
   }
 
   /* Beats of a worker send no message, so a run that says nothing is asked for again. */
@@ -162,7 +177,7 @@ export class Hub {
     const stale = performance.now() - STALE;
     for (const run of this.#wanted()) {
       const { state } = run.snapshot?.envelope ?? {};
-      const settled = run.snapshot && state !== "running" && state !== "cancelling";
+      const settled = run.answered && state !== "running" && state !== "cancelling";
       if (!settled && run.asked < stale && (run.snapshot?.received ?? 0) < stale) this.#ask(run);
     }
     for (const run of this.#runs.values()) for (const listener of run.listeners) listener.tick();
@@ -184,7 +199,7 @@ export class Hub {
 
   #up() {
     this.#rest();
-    for (const run of this.#wanted()) this.#ask(run);
+    this.#askAll();
     this.#tell();
   }
 
@@ -211,7 +226,6 @@ export class Hub {
     this.#settle();
     if (document.hidden) return this.#poller.stop();
     this.#poll();
-    for (const run of this.#wanted()) this.#ask(run);
     for (const run of this.#runs.values()) for (const listener of run.listeners) listener.tick();
   }
 

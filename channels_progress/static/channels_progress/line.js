@@ -11,6 +11,7 @@ const away = (name, snapshot) => [name, "trouble", snapshot?.held ?? 0];
 const LINKS = {
   offline: (snapshot) => away("line.offline", snapshot),
   unreachable: (snapshot) => away("line.unreachable", snapshot),
+  unavailable: (snapshot) => away("line.unavailable", snapshot),
   "signed-out": () => ["line.signed-out", "trouble"],
   refused: () => ["line.refused", "trouble"],
 };

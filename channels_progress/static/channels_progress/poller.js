@@ -14,7 +14,7 @@ export class Poller {
   #tags = new Map();
   #life = null;
 
-  /* runs: () => [{ id, src, token, snapshot }]; on: { frame(object), refused(id), up(), down() } */
+  /* runs: () => [{ id, src, token, snapshot }]; on: { frame(object), error(id, code), up(), down() } */
   constructor(runs, on) {
     this.#runs = runs;
     this.#on = on;
@@ -59,9 +59,8 @@ export class Poller {
     const limit = AbortSignal.any([signal, AbortSignal.timeout(PATIENCE)]);
     const answer = await fetch(url, { headers, cache: "no-store", signal: limit });
     if (answer.status === 304) return;
-    if (answer.status === 403 || answer.status === 404) return this.#on.refused(id);
-    if (!answer.ok) throw new Error(`${answer.status}`);
-    const frame = await answer.json(); // a proxy's HTML page lands in catch, as it should
+    const frame = await answer.json(); // a proxy's HTML page counts as no answer
+    if (frame.type === "error") return this.#on.error(id, frame.code);
     this.#tags.set(id, answer.headers.get("ETag"));
     this.#on.frame(frame);
   }
