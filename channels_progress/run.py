@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -87,7 +88,7 @@ def percent(current: float, total: float | None, succeeded: bool) -> int | None:
         return 100
     if total <= 0 or current <= 0:
         return 0
-    return min(99, int(100 * (current / total)))
+    return 99 if current >= total else min(99, int(100 * (current / total)))
 
 
 def number(value: object) -> float | int | None:
@@ -98,7 +99,7 @@ def number(value: object) -> float | int | None:
     if not isinstance(value, int | float):
         try:
             value = float(value)  # type: ignore[arg-type]  # Decimal, numpy, str
-        except (TypeError, ValueError, OverflowError):
+        except Exception:  # whatever a task hands in, it is no reason to fail
             return None
     if isinstance(value, int):
         return value if abs(value) < 10**15 else None
@@ -108,14 +109,15 @@ def number(value: object) -> float | int | None:
 
 
 def text(value: object, limit: int) -> str:
-    """`value` as legible text of at most `limit` characters, safe to encode."""
+    """`value` as legible text of at most `limit` characters, safe to encode and to
+    keep in any database; None is no text."""
     try:
-        string = str(value)
+        string = "" if value is None else str(value)
     except Exception:  # a lazy string or a model's __str__ may raise anything
         string = f"<{type(value).__name__}>"
     if len(string) > limit:
         string = string[: limit - 1] + "…"
-    return string.encode("utf-8", "replace").decode()
+    return string.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
 def _legible(value: Any) -> Any:
@@ -125,6 +127,10 @@ def _legible(value: Any) -> Any:
         if callable(convert := getattr(value, name, None)):
             return convert()
     return text(value, MESSAGE_CHARACTERS)
+
+
+# A NUL as JSON has it, after an even number of backslashes.
+NUL: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
 
 def encode(value: object) -> str:
@@ -137,8 +143,10 @@ def encode(value: object) -> str:
             allow_nan=False,
             default=_legible,
         )
-    except (ValueError, TypeError, RecursionError):  # nan, odd keys, cycles
+    except Exception:  # nan, odd keys, cycles, and what its own methods raise
         string = json.dumps(text(value, MESSAGE_CHARACTERS), ensure_ascii=False)
+    # PostgreSQL keeps no NUL, and UTF-8 no half of a surrogate pair.
+    string = NUL.sub(r"\1\\ufffd", string)
     return string.encode("utf-8", "replace").decode()
 
 

@@ -643,8 +643,8 @@ def test_a_finished_run_is_asked_in_vain(run, state):
 
 
 def test_an_unknown_run_is_asked_in_vain(run):
-    codes = {run.cancel().code, run.pause().code, run.resume().code, run.withdraw().code}
-    assert codes == {"missing"}
+    answers = [run.cancel(), run.pause(), run.resume(), run.withdraw()]
+    assert {answer.code for answer in answers} == {"missing"}
 
 
 def test_resume_is_the_next_hop(run):
