@@ -7,6 +7,7 @@ out. Outside a run the same code works and reports nowhere.
 from __future__ import annotations
 
 import json
+import math
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sized
@@ -17,7 +18,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from celery.exceptions import Ignore
 
-from channels_progress.run import CURSOR_BYTES
+from channels_progress.run import CURSOR_BYTES, number
 
 T = TypeVar("T")
 
@@ -73,6 +74,13 @@ def _asked(ticks: repeat[Any]) -> int:
     return _MANY - length_hint(ticks)
 
 
+def _count(n: Any) -> float:
+    """`n` as something to add up; what is no finite number counts as 0."""
+    if isinstance(n, float):
+        return n if math.isfinite(n) else 0
+    return number(n) or 0
+
+
 class _Base(NamedTuple):
     """What is counted besides single steps: units, and the outermost loop's items."""
 
@@ -97,6 +105,7 @@ class Progress:
         "_alert",
         "_base",
         "_flag",
+        "_iterating",
         "_lock",
         "_saved",
         "_stop",
@@ -120,6 +129,7 @@ class Progress:
         self._ticks: repeat[Any] = repeat(None, _MANY)
         self._tick = self._ticks.__next__
         self._lock = threading.Lock()
+        self._iterating = False
         self._stop: Stop | None = None
         # Whether a step has to look: the reporter sleeps, or the body is to stop.
         self._alert = True
@@ -129,7 +139,7 @@ class Progress:
         """Which try of the run this is, as its viewers see it."""
         self._saved = cursor_text
         self.cursor_text = cursor_text
-        self.skipped = 0
+        self.skipped: float = 0
         self.total: Any = None
         self.unit: Any = ""
         self.text: Any = ""
@@ -161,7 +171,7 @@ class Progress:
         self._flag.__class__ = _Calm  # type: ignore[assignment]
         if self._stop is not None:
             self._raise_flag()
-            raise self._stop
+            self.raise_if_cancelled()
         self._wake()
 
     # -- What a task author does --------------------------------------------------
@@ -187,13 +197,14 @@ class Progress:
 
     def _add(self, n: float) -> None:
         with self._lock:
-            self._base = self._base._replace(advanced=self._base.advanced + n)
+            advanced = self._base.advanced + _count(n)
+            self._base = self._base._replace(advanced=advanced)
 
     def set(self, current: float, total: Any = None) -> None:
         """Say how many units are done, and of how many where that is known."""
         with self._lock:
             base = self._base
-            advanced = current - _asked(self._ticks) - base.looped()
+            advanced = _count(current) - _asked(self._ticks) - base.looped()
             self._base = base._replace(advanced=advanced)
         if total is not None:
             self.total = total
@@ -203,7 +214,7 @@ class Progress:
     def skip(self, n: int = 1) -> None:
         """Count `n` units as done that an earlier attempt did: not in the rate."""
         self._add(n)
-        self.skipped += n
+        self.skipped += _count(n)
         if self._alert:
             self._look()
 
@@ -221,7 +232,8 @@ class Progress:
     def raise_if_cancelled(self) -> None:
         """Raise Cancelled, Paused or Superseded where the body is to end."""
         if self._stop is not None:
-            raise self._stop
+            # It is raised again and again: without this, its traceback would grow.
+            raise self._stop.with_traceback(None)
 
     def flush(self) -> None:
         """Let the reporter look now; it does not wait for the network."""
@@ -255,7 +267,7 @@ class Progress:
         total: float | None,
         unit: str | None,
     ) -> Iterator[T]:
-        if self._base.loop is not None:
+        if self._looping():
             yield from self._inner(iterable)
             return
         if total is None and isinstance(iterable, Sized):
@@ -286,10 +298,12 @@ class Progress:
         if self._alert:
             self._look()
 
+    def _looping(self) -> bool:
+        return self._iterating or self._base.loop is not None
+
     def _inner(self, iterable: Iterable[T]) -> Iterator[T]:
         for item in iterable:
-            if self._stop is not None:
-                raise self._stop
+            self.raise_if_cancelled()
             yield item
 
     @property
@@ -335,18 +349,25 @@ class Progress:
         after it where `key` names a field: `key="pk"`.
 
         At least once, never exactly once: the steps after the last checkpoint that
-        arrived run again.
+        arrived run again. Inside another loop it leaves numbers and cursor to that.
         """
         from channels_progress.iterate import plan
 
+        if self._looping():
+            yield from self._inner(iterable)
+            return
         steps, done, size = plan(iterable, key, self.cursor)
         self._begin(size if total is None else total, message, unit)
         if done:
             self.skip(done)
-        for item, cursor in steps:
-            yield item
-            self.cursor_text = cursor
-            self.advance()
+        self._iterating = True
+        try:
+            for item, cursor in steps:
+                yield item
+                self.cursor_text = cursor
+                self.advance()
+        finally:
+            self._iterating = False
 
 
 _NOWHERE: Final = Progress()
