@@ -42,9 +42,10 @@ def checkout(tmp_path_factory):
 
 
 class Terminal:
-    """`make run` in a terminal of its own; every process of it carries a mark."""
+    """`make run` in a terminal of its own; knows every process that comes of it."""
 
     def __init__(self, checkout, port=None, **env):
+        self.checkout = checkout
         self.mark = uuid.uuid4().hex
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -80,7 +81,9 @@ class Terminal:
     def __enter__(self):
         return self
 
-    def __exit__(self, *exc):
+    def __exit__(self, kind, *exc):
+        if kind:
+            print(self.text)
         for pid in self.processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -100,12 +103,17 @@ class Terminal:
         wait_for(shown, "the URL on the screen", timeout)
 
     def processes(self):
-        """All processes that carry the mark, as {pid: command line}."""
+        """All processes that carry the mark, as {pid: command line}.
+
+        Valkey writes its title over its environment; it works inside the checkout.
+        """
         found = {}
+        mark = f"MARK={self.mark}".encode()
         for directory in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                if f"MARK={self.mark}".encode() in (directory / "environ").read_bytes():
-                    command = (directory / "cmdline").read_bytes()
+                inside = (directory / "cwd").readlink().is_relative_to(self.checkout)
+                command = (directory / "cmdline").read_bytes()
+                if command and (inside or mark in (directory / "environ").read_bytes()):
                     found[int(directory.name)] = command.replace(b"\0", b" ").decode()
         return found
 
