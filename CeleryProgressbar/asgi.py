@@ -1,6 +1,7 @@
 """The ASGI application: Django for HTTP, Channels for WebSockets."""
 
 import os
+import sys
 
 from django.core.asgi import get_asgi_application
 
@@ -15,6 +16,9 @@ from django.conf import settings  # noqa: E402
 
 from channels_progress.access import OriginMiddleware  # noqa: E402
 from HomeApp.routing import ws_urlpatterns  # noqa: E402
+
+if "daphne.http_protocol" in sys.modules:
+    from . import large_bodies  # noqa: F401
 
 
 def under_script_name(inner):

@@ -7,6 +7,7 @@ uploads, the embedded Valkey's data and the secret key of a development site.
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import dj_database_url
@@ -53,7 +54,8 @@ CSRF_TRUSTED_ORIGINS = env_list("CSRF_TRUSTED_ORIGINS")
 FORCE_SCRIPT_NAME = env("FORCE_SCRIPT_NAME") or None
 
 INSTALLED_APPS = [
-    "daphne",
+    # Serves sockets in `runserver`; elsewhere it would only bring Twisted along.
+    *(["daphne"] if "runserver" in sys.argv else []),
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",

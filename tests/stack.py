@@ -8,6 +8,7 @@ nothing of it outlives the `with` block. Every wait polls a condition with a dea
 import contextlib
 import functools
 import os
+import re
 import shutil
 import signal
 import socket
@@ -69,6 +70,11 @@ class Process:
     @property
     def output(self):
         return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+    def peak_memory(self):
+        """The largest resident size so far, in MB."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
 
     def wait_ready(self, ready, what, timeout=PATIENCE):
         def check():

@@ -219,6 +219,24 @@ async def test_the_http_twin_tells_the_same(visitor):
     assert response.headers["etag"]
 
 
+async def test_an_upload_of_300_mb_is_refused_in_words(visitor, stack, tmp_path):
+    table = tmp_path / "large.csv"
+    with table.open("w+b") as file:
+        file.truncate(300 * 2**20)
+        form = {"csrfmiddlewaretoken": visitor.http.cookies["csrftoken"]}
+        response = await visitor.http.post(
+            "/progress/start/import_rows/",
+            data=form,
+            files={"file": ("large.csv", file, "text/csv")},
+            headers={"Origin": visitor.url},
+        )
+    assert response.status_code == 400
+    assert list(response.json()["errors"]) == ["file"]
+    assert "300 MB" in response.json()["message"]
+    # daphne holds the body once; Twisted would hold it twelve times.
+    assert stack.web.peak_memory() < 1000
+
+
 async def test_health_names_each_part(visitor):
     response = await visitor.http.get("/healthz")
     assert response.status_code == 200
