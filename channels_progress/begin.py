@@ -20,6 +20,7 @@ from channels_progress.conf import conf
 from channels_progress.current import Progress, enter
 from channels_progress.header import Header
 from channels_progress.log import transition
+from channels_progress.record import record
 from channels_progress.reporter import Lease, breaker, get_reporter
 from channels_progress.run import (
     CANCELLED,
@@ -232,8 +233,7 @@ class _Asking:
         stored = self.store.read([self.lease.id])[self.lease.id]
         transition(self.lease.header, answer, self.lease.worker)
         get_reporter().send(stored.snapshot)
-        with suppress(*history.ERRORS):
-            history.close(stored.snapshot, hop=stored.hop, cursor=stored.cursor)
+        record(stored.snapshot, hop=stored.hop, cursor=stored.cursor)
         if answer.state == CANCELLED:
             revoke(self.task, self.request)
         elif answer.state == FAILED:

@@ -33,7 +33,11 @@ def close(snapshot: Snapshot, *, hop: int | None = None, cursor: str = "") -> No
     if cursor:
         values["cursor"] = cursor
     rows = Run.objects.filter(pk=snapshot.id)
-    if not rows.exclude(state="succeeded").update(**values) and not rows.exists():
+    if snapshot.finished:
+        rows_to_close = rows.exclude(state="succeeded")
+    else:
+        rows_to_close = rows.filter(ended=None)  # a pause may be written late
+    if not rows_to_close.update(**values) and not rows.exists():
         Run.objects.create(
             id=snapshot.id,
             owner=snapshot.owner,

@@ -8,7 +8,6 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, Final
 
 from billiard.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
@@ -20,12 +19,14 @@ from celery.signals import (
     worker_process_shutdown,
     worker_shutdown,
 )
+from celery.worker import state as worker_state
 
 from channels_progress import counters, history
-from channels_progress.begin import revoke
+from channels_progress.begin import publish_again, revoke
 from channels_progress.current import Cancelled, Paused, Superseded, TaskError, leave
 from channels_progress.log import transition
-from channels_progress.reporter import Lease, breaker, get_reporter
+from channels_progress.record import get_recorder, record
+from channels_progress.reporter import Lease, breaker, get_reporter, green
 from channels_progress.run import (
     CANCELLED,
     FAILED,
@@ -33,7 +34,6 @@ from channels_progress.run import (
     PAUSED,
     SUCCEEDED,
     WAITING,
-    Snapshot,
     encode,
     encode_result,
     text,
@@ -80,6 +80,9 @@ def end_of(
             return End(SUCCEEDED)
         case states.RETRY, _:
             return End(WAITING, "retry", delay=_delay(value), successor=True)
+        case states.FAILURE, NotImplementedError() if worker_state.should_terminate:
+            # On solo, Celery raises it in the body to stop a worker at once.
+            return End(FAILED, "worker_stopped", _sentence("Its worker was stopped."))
         case states.FAILURE, SoftTimeLimitExceeded() | TimeLimitExceeded():
             return End(FAILED, "time_limit", failure(value, lease.id))
         case states.FAILURE, _:
@@ -131,6 +134,9 @@ def on_postrun(
     reporter = get_reporter()
     reporter.remove(lease)
     end = end_of(sender, lease, state, retval)
+    if state is None and sender.acks_late and green():
+        # Celery acknowledges what it kills there, so nothing else would come back.
+        publish_again(sender, lease.header)
     if isinstance(retval, Cancelled):
         revoke(sender, sender.request)
     if end is None:
@@ -200,19 +206,8 @@ class _Write:
         snapshot = answer.snapshot(str(self.call.values["doc"]))
         get_reporter().send(snapshot)
         if snapshot.finished or snapshot.state == PAUSED:
-            write_history(snapshot, lease.header.hop, lease.progress.cursor_text)
-
-
-def write_history(snapshot: Snapshot, hop: int, cursor: str = "") -> None:
-    """Write an end or a pause to the history, later where it cannot be reached."""
-    write = partial(history.close, snapshot, hop=hop, cursor=cursor)
-    try:
-        write()
-    except history.ERRORS as error:
-        logger.warning(
-            "The end of run %s waits for the history: %r", snapshot.id, error
-        )
-        get_reporter().keep(write)
+            cursor = lease.progress.cursor_text
+            record(snapshot, hop=lease.header.hop, cursor=cursor)
 
 
 def on_process_init(**_: Any) -> None:
@@ -222,6 +217,7 @@ def on_process_init(**_: Any) -> None:
 
 def on_shutdown(**_: Any) -> None:
     get_reporter().drain(DRAIN_SECONDS)
+    get_recorder().drain(DRAIN_SECONDS)
     counters.flush()
 
 

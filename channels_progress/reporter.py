@@ -300,7 +300,8 @@ class Reporter:
         if time.monotonic() < self._resting:
             return []
         try:
-            self._catch_up()
+            if self._catch_up():
+                breaker.reset()
             messages = self._report()
         except ERRORS as error:
             first, longest = BACKOFF
@@ -311,13 +312,18 @@ class Reporter:
         self._pause = 0.0
         return messages
 
-    def _catch_up(self) -> None:
+    def _catch_up(self) -> bool:
+        """Say what could not be said before; whether there was anything."""
+        caught_up = False
         for lease in list(self.leases.values()):
             if lease.begin is not None:
                 lease.begin(lease)
+                caught_up = True
         while self.later:
             self.later[0]()
             del self.later[0]
+            caught_up = True
+        return caught_up
 
     def _report(self) -> list[Snapshot]:
         now = time.monotonic()
@@ -331,7 +337,12 @@ class Reporter:
                 spoken.append((lease, call))
         if not spoken:
             return []
-        answers = self.store.pipeline([call for _, call in spoken])
+        try:
+            answers = self.store.pipeline([call for _, call in spoken])
+        except ERRORS:
+            for lease, _ in spoken:
+                lease.sent = None  # to be said again, even if nothing changes
+            raise
         messages = self._heed(spoken, answers)
         breaker.reset()
         return messages
@@ -412,16 +423,21 @@ class Reporter:
             return error
 
 
+def green() -> bool:
+    """Whether this process runs its tasks in greenlets."""
+    try:
+        from gevent import monkey
+    except ImportError:
+        return False
+    return bool(monkey.is_module_patched("threading"))
+
+
 def spawn(target: Callable[[], None]) -> None:
     """Run `target` in an OS thread, under gevent too: an event loop in a greenlet
     would be seen by every other greenlet of its thread."""
-    try:
-        from gevent import get_hub, monkey
+    if green():
+        from gevent import get_hub
 
-        patched = monkey.is_module_patched("threading")
-    except ImportError:
-        patched = False
-    if patched:
         get_hub().threadpool.spawn(target)
     else:
         threading.Thread(target=target, name="progress-reporter", daemon=True).start()

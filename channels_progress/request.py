@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
@@ -11,15 +10,9 @@ from celery.worker import state as worker_state
 from celery.worker.control import control_command
 from celery.worker.request import Request
 
-from channels_progress.begin import MAIN
+from channels_progress.bury import bury
 from channels_progress.header import HEADER, Header
-from channels_progress.lifecycle import write_history
-from channels_progress.log import transition
-from channels_progress.reporter import breaker, get_reporter
-from channels_progress.run import CANCELLED, FAILED, RUNNING, SUCCEEDED, encode
-from channels_progress.store import ERRORS, get_store
-
-logger = logging.getLogger("channels_progress")
+from channels_progress.run import CANCELLED, FAILED, SUCCEEDED
 
 
 class ProgressRequest(Request):  # type: ignore[misc]  # Celery has no types
@@ -72,48 +65,6 @@ class ProgressRequest(Request):  # type: ignore[misc]  # Celery has no types
             self._bury(CANCELLED, "expired", "It was not begun in time.")
         else:
             self._bury(CANCELLED, "revoked", "It was revoked.")
-
-
-def bury(
-    header: Header, state: str, reason: str, message: str, pid: int | None = None
-) -> None:
-    """End a run whose child is dead or dying, or whose message was dropped.
-
-    `pid` is the child's; a lease that another process holds is left alone.
-    """
-    try:
-        _bury(header, state, reason, message, pid)
-    except ERRORS as error:
-        breaker.trip(error)
-        get_reporter().keep(lambda: _bury(header, state, reason, message, pid))
-
-
-def _bury(
-    header: Header, state: str, reason: str, message: str, pid: int | None
-) -> None:
-    store = get_store()
-    stored = store.read([header.run]).get(header.run)
-    lease = None
-    if stored is not None and stored.snapshot.state == RUNNING:
-        if stored.worker.split("|")[1:] != [MAIN, str(pid)]:
-            return
-        lease = stored.lease
-    error = encode({"message": message}) if message else ""
-    answer = store.call(
-        "bury",
-        header.run,
-        hop=header.hop,
-        lease=lease,
-        state=state,
-        reason=reason,
-        error=error,
-    )
-    if answer.code != "ok":
-        return
-    transition(header, answer)
-    snapshot = answer.snapshot(stored.snapshot.members if stored else "")
-    get_reporter().send(snapshot)
-    write_history(snapshot, header.hop)
 
 
 def on_unknown(message: Any, name: str, id: str, **_: Any) -> None:

@@ -10,10 +10,13 @@ from typing import Any
 from celery import Task
 from celery.canvas import Signature, _chain, chord, group
 from celery.exceptions import Ignore
+from celery.worker import state as worker_state
 
 from channels_progress.begin import begin, publish_again
+from channels_progress.bury import bury
 from channels_progress.header import Header
 from channels_progress.reporter import Lease
+from channels_progress.run import CANCELLED
 
 
 class Polling(Ignore):  # type: ignore[misc]  # Celery has no types
@@ -43,6 +46,10 @@ class ProgressTask(Task):  # type: ignore[misc]  # Celery has no types
     def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
         """Take the run's lease; a refused body does not run."""
         if (header := header_of(self.request)) is not None:
+            if task_id in worker_state.revoked:
+                # Where tasks share the worker's process, Celery runs them all the same.
+                bury(header, CANCELLED, "revoked", "It was revoked.")
+                raise Ignore("It was revoked.")
             begin(self, header)
         super().before_start(task_id, args, kwargs)
 

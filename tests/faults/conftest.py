@@ -27,7 +27,7 @@ def lab(shared_lab, request):
     """A lab that many scenarios share; who breaks its store needs one of their own."""
     yield shared_lab
     if failed(request):
-        print(shared_lab.logs())
+        print(shared_lab.logs(20))
 
 
 # --- Many at once ---------------------------------------------------------------------

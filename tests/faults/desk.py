@@ -23,9 +23,9 @@ django.setup()
 from celery import current_app  # noqa: E402
 from django.db import close_old_connections  # noqa: E402
 
+from CeleryProgressbar.celery import app  # noqa: E402
 from channels_progress import runs  # noqa: E402
 from channels_progress.errors import ProgressError  # noqa: E402
-from CeleryProgressbar.celery import app  # noqa: E402
 
 LOOK = 0.04  # seconds between two looks
 FINISHED = {"succeeded", "failed", "cancelled"}

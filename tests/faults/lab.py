@@ -350,7 +350,7 @@ class Lab(Stack):
     def messages_of(self, run):
         """Its messages in a Redis broker, waiting or held by some worker."""
         client = self.valkey.client
-        lists = [k for k in client.keys() if client.type(k) == "list"]
+        lists = [k for k in client.scan_iter() if client.type(k) == "list"]
         waiting = [text for key in lists for text in client.lrange(key, 0, -1)]
         return [t for t in (*waiting, *client.hvals("unacked")) if run.id in t]
 

@@ -10,6 +10,9 @@ INSTALLED_APPS = [*INSTALLED_APPS, "tests.faults"]
 if timeout := os.environ.get("FAULTS_VISIBILITY_TIMEOUT"):
     CELERY_BROKER_TRANSPORT_OPTIONS["visibility_timeout"] = float(timeout)
 
+if timeout := os.environ.get("FAULTS_SOFT_SHUTDOWN"):
+    CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = float(timeout)
+
 
 def by_owner(name, args, kwargs, options, task=None, **_):
     """A scenario that kills its worker has one of its own, on its owner's queue."""

@@ -1,0 +1,68 @@
+"""The end of a run in the name of those who cannot speak any more.
+
+A worker says it of its own child that died or is being killed, and of a message that
+it dropped.
+"""
+
+from __future__ import annotations
+
+import os
+
+from channels_progress.begin import MAIN
+from channels_progress.header import Header
+from channels_progress.log import transition
+from channels_progress.record import record
+from channels_progress.reporter import breaker, get_reporter
+from channels_progress.run import RUNNING, encode
+from channels_progress.store import ERRORS, Store, get_store
+
+
+def bury(
+    header: Header, state: str, reason: str, message: str, pid: int | None = None
+) -> None:
+    """End a run whose child is dead or dying, or whose message was dropped.
+
+    `pid` is the child's; a lease that another process holds is left alone.
+    """
+    reporter = get_reporter()
+    try:
+        _bury(get_store(), header, state, reason, message, pid)
+    except ERRORS as error:
+        breaker.trip(error)
+        reporter.keep(
+            lambda: _bury(reporter.store, header, state, reason, message, pid)
+        )
+
+
+def _bury(
+    store: Store,
+    header: Header,
+    state: str,
+    reason: str,
+    message: str,
+    pid: int | None,
+) -> None:
+    stored = store.read([header.run]).get(header.run)
+    lease = None
+    if stored is not None and stored.snapshot.state == RUNNING:
+        _, main, holder = stored.worker.split("|")
+        # On gevent `pid` names a greenlet; only the main process itself shares its own.
+        if main != MAIN or holder not in (str(pid), str(os.getpid())):
+            return
+        lease = stored.lease
+    error = encode({"message": message}) if message else ""
+    answer = store.call(
+        "bury",
+        header.run,
+        hop=header.hop,
+        lease=lease,
+        state=state,
+        reason=reason,
+        error=error,
+    )
+    if answer.code != "ok":
+        return
+    transition(header, answer)
+    snapshot = answer.snapshot(stored.snapshot.members if stored else "")
+    get_reporter().send(snapshot)
+    record(snapshot, hop=header.hop)
