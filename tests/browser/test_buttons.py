@@ -1,0 +1,115 @@
+"""Cancel, force, pause, resume, run again: what a person can do, and what they see."""
+
+import pytest
+from playwright.async_api import expect
+
+from tests.browser.conftest import bar, part, start, verb
+
+
+async def test_cancel(page):
+    await start(page, "gen_random", speed=0.5)
+    await expect(bar(page, state="running")).to_be_visible()
+    await verb(page, "cancel").click()
+    await expect(bar(page, state="cancelled")).to_be_visible()
+    assert await page.locator("progress").get_attribute("value") != "100"
+    await expect(verb(page, "cancel")).to_be_hidden()
+    await expect(page.get_by_role("link", name="Run again")).to_be_visible()
+
+
+async def test_cancel_on_the_start_page(page):
+    await page.goto("/")
+    await page.get_by_label("Speed").fill("0.5")
+    await page.get_by_role("button", name="Start").click()
+    await expect(bar(page, state="running")).to_be_visible()
+    await verb(page, "cancel").click()
+    await expect(bar(page, state="cancelled")).to_be_visible()
+    await expect(page.locator("start-button")).to_have_attribute("state", "idle")
+
+
+async def test_start_again_is_another_run(page):
+    await page.goto("/")
+    await page.get_by_label("Speed").fill("1000")
+    runs = set()
+    for _ in range(2):
+        await page.get_by_role("button", name="Start").click()
+        await expect(bar(page, state="succeeded")).to_be_visible()
+        await expect(page.locator("start-button")).to_have_attribute("state", "idle")
+        runs.add(await bar(page).get_attribute("run"))
+        assert page.url.endswith(
+            f"/runs/{runs and await bar(page).get_attribute('run')}/"
+        )
+    assert len(runs) == 2
+
+
+async def test_a_task_that_does_not_listen_can_be_forced(page):
+    await start(page, "hang_silently", seconds=0.5)
+    await expect(part(page, "percent")).to_have_text("40%")
+    await verb(page, "cancel").click()
+    await expect(bar(page, state="cancelling")).to_be_visible()
+    await expect(part(page, "line")).to_have_text(
+        "Asked to stop; it will at its next step."
+    )
+    await expect(verb(page, "force")).to_be_hidden()
+    await expect(part(page, "line")).to_contain_text("no answer")
+    await verb(page, "force").click()
+    await expect(bar(page, state="cancelled")).to_be_visible()
+    await expect(part(page, "percent")).to_have_text("40%")
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A CSV file that takes a while."""
+    path = tmp_path / "rows.csv"
+    with path.open("w") as file:
+        file.write("when,sensor,value\n")
+        for i in range(300_000):
+            file.write(f"2025-03-{i % 28 + 1:02}T12:00:00Z,s{i},{i / 7:.2f}\n")
+    return path
+
+
+async def test_pause_and_resume(page, table):
+    await page.goto("/tasks/import_rows/")
+    await page.get_by_label("CSV file").set_input_files(table)
+    await page.get_by_role("button", name="Import").click()
+    await page.wait_for_url("**/runs/*/")
+    await verb(page, "pause").click()
+    await expect(bar(page, state="paused")).to_be_visible()
+    await expect(verb(page, "pause")).to_be_hidden()
+    await verb(page, "resume").click()
+    await expect(bar(page, state="running")).to_be_visible()
+    await expect(verb(page, "resume")).to_be_hidden()
+    await expect(bar(page, state="succeeded")).to_be_visible()
+    await expect(page.locator("#result")).to_contain_text("300,000")
+
+
+async def test_only_a_task_that_checkpoints_offers_a_pause(page):
+    await start(page, "gen_random", speed=50)
+    await expect(verb(page, "cancel")).to_be_visible()
+    await expect(verb(page, "pause")).to_be_hidden()
+
+
+async def test_everything_works_without_scripts(anew, stack):
+    page = await anew(stack, java_script_enabled=False)
+    await page.goto("/")
+    await page.get_by_label("Speed").fill("0.5")
+    await page.get_by_role("button", name="Start").click()
+    await page.wait_for_url("**/runs/*/")
+    await expect(bar(page, state="running")).to_be_visible()
+    await expect(part(page, "percent")).to_contain_text("%")
+    await verb(page, "cancel").click()
+    await expect(bar(page, state="cancelled")).to_be_visible()
+
+
+async def test_a_file_that_cannot_be_read_is_said_beside_its_field(
+    anew, stack, tmp_path
+):
+    page = await anew(stack)  # whose console may speak of the 400
+    table = tmp_path / "rows.csv"
+    table.write_bytes(b"a,b,c\n1,2,3\n")
+    await page.goto("/tasks/import_rows/")
+    field = page.get_by_label("CSV file")
+    await field.set_input_files(table)
+    await page.get_by_role("button", name="Import").click()
+    await expect(page.locator("#upload [role=alert]")).to_contain_text("a,b,c")
+    await expect(field).to_have_attribute("aria-invalid", "true")
+    await expect(page.get_by_role("button", name="Import")).to_be_enabled()

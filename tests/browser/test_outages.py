@@ -1,0 +1,142 @@
+"""The line that says why nothing moves: what breaks here is real."""
+
+import pytest_asyncio
+from playwright.async_api import expect
+
+from tests.browser.conftest import bar, part, start, verb
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def nervous_page(anew, nervous_stack):
+    yield await anew(nervous_stack)
+
+
+async def test_offline_and_back(page):
+    await start(page, "gen_random", speed=12)
+    await expect(bar(page, connection="live")).to_be_visible()
+    await page.context.set_offline(True)
+    await expect(bar(page, connection="offline")).to_be_visible()
+    await expect(part(page, "line")).to_contain_text("This browser is offline")
+    await page.context.set_offline(False)
+    await expect(bar(page, connection="live")).to_be_visible()
+    await expect(part(page, "line")).to_be_empty()
+    await expect(bar(page, state="succeeded")).to_be_visible()
+
+
+async def test_without_websockets_it_polls_within_5_s_and_comes_back(anew, stack):
+    page = await anew(stack)
+    blocked = True
+
+    async def proxy(socket):
+        if blocked:
+            await socket.close(code=1011)
+        else:
+            socket.connect_to_server()
+
+    await page.route_web_socket("**/ws/**", proxy)
+    await start(page, "gen_random", speed=7)
+    await expect(bar(page, connection="polling")).to_be_visible(timeout=6000)
+    await expect(part(page, "link")).to_contain_text("every 2 seconds")
+    before = await part(page, "percent").text_content()
+    await expect(part(page, "percent")).not_to_have_text(before)
+    blocked = False
+    await expect(bar(page, connection="live")).to_be_visible()
+    await expect(part(page, "link")).to_be_empty()
+    await expect(bar(page, state="succeeded")).to_be_visible()
+
+
+async def test_start_works_without_websockets(anew, stack):
+    page = await anew(stack)
+    await page.route_web_socket("**/ws/**", lambda socket: socket.close(code=1011))
+    await page.goto("/")
+    await page.get_by_label("Speed").fill("20")
+    await page.get_by_role("button", name="Start").click()
+    await expect(bar(page, state="succeeded")).to_be_visible()
+    listed = await page.context.request.get("/progress/runs/")
+    assert len((await listed.json())["runs"]) == 1
+
+
+async def test_a_start_whose_socket_breaks_goes_on(anew, stack):
+    page = await anew(stack)
+
+    async def break_once(socket):
+        server = socket.connect_to_server()
+
+        async def forward(message):
+            socket.send(message)
+            if '"running"' in message:
+                await socket.close(code=1012)
+
+        server.on_message(forward)
+
+    await page.route_web_socket("**/ws/start/**", break_once)
+    await page.goto("/")
+    await page.get_by_label("Speed").fill("30")
+    await page.get_by_role("button", name="Start").click()
+    await expect(bar(page, state="succeeded")).to_be_visible()
+    listed = await page.context.request.get("/progress/runs/")
+    assert len((await listed.json())["runs"]) == 1
+
+
+async def test_a_web_process_that_is_gone_and_comes_back(nervous_page, nervous_stack):
+    page = nervous_page
+    await start(page, "gen_random", speed=0.5)
+    await expect(bar(page, connection="live")).to_be_visible()
+    nervous_stack.web.kill()
+    await expect(bar(page, connection="unreachable")).to_be_visible()
+    await expect(part(page, "line")).to_contain_text("The server cannot be reached")
+    nervous_stack.web.start()
+    await expect(bar(page, connection="live")).to_be_visible()
+    await verb(page, "cancel").click()
+    await expect(bar(page, state="cancelled")).to_be_visible()
+
+
+async def test_a_silent_worker_is_told_from_a_slow_task(nervous_page, nervous_stack):
+    page = nervous_page
+    await start(page, "gen_random", speed=0.5)
+    await expect(part(page, "percent")).not_to_be_empty()
+    nervous_stack.worker.freeze()
+    try:
+        line = part(page, "line")
+        await expect(line).to_contain_text("The worker has been silent for")
+        await expect(bar(page, state="lost")).to_be_visible()
+        await expect(line).to_contain_text("No word from the worker for")
+    finally:
+        nervous_stack.worker.thaw()
+    await expect(bar(page, state="running")).to_be_visible()
+    await verb(page, "cancel").click()
+    await expect(bar(page, state="cancelled")).to_be_visible()
+
+
+async def test_a_slow_task_is_called_slow(nervous_page):
+    page = nervous_page
+    await start(page, "hang_silently", seconds=0.5)
+    line = part(page, "line")
+    await expect(line).to_contain_text("The worker is alive, it is just slow.")
+    await expect(bar(page, state="running")).to_be_visible()
+
+
+async def test_without_a_worker_it_waits_and_says_so(nervous_page, nervous_stack):
+    page = nervous_page
+    nervous_stack.worker.kill()
+    try:
+        await start(page, "gen_random", speed=1000)
+        await expect(part(page, "line")).to_have_text(
+            "Queued for 3 s, no worker has taken it yet."
+        )
+    finally:
+        nervous_stack.worker.start()
+    await expect(bar(page, state="succeeded")).to_be_visible()
+
+
+async def test_a_store_that_is_gone_is_no_silent_worker(nervous_page, nervous_stack):
+    page = nervous_page
+    await start(page, "gen_random", speed=1)
+    await expect(part(page, "percent")).not_to_be_empty()
+    nervous_stack.valkey.kill()
+    try:
+        await expect(bar(page, connection="unavailable")).to_be_visible()
+        await expect(part(page, "line")).to_contain_text("The server has no news")
+    finally:
+        nervous_stack.valkey.start()
+    await expect(bar(page, connection="live")).to_be_visible()
