@@ -80,6 +80,7 @@ class Topic:
         "_text",
         "due",
         "fresh",
+        "heard",
         "held",
         "id",
         "seats",
@@ -99,6 +100,8 @@ class Topic:
         """When the store is to be read again, unless something is heard before."""
         self.fresh = False
         """Joined just now: what was published meanwhile may have been missed."""
+        self.heard = 0
+        """The newest rev that a message brought, or that needed none."""
         self.silent: float | None = None
         """Since when the store could not be read."""
         self.told = False
@@ -273,9 +276,11 @@ class Watch:
             return
         snapshot = _live(topic, message)
         verdict = offer(topic.snapshot, snapshot, live=True) if snapshot else None
-        if verdict is None:
+        if snapshot is None or verdict is None:
             self._ask(topic.id)
-        elif verdict and snapshot:
+            return
+        topic.heard = max(topic.heard, snapshot.rev)
+        if verdict:
             self._rest(topic)
             topic.show(snapshot)
             self._deliver(topic)
@@ -293,7 +298,12 @@ class Watch:
         verdict = offer(seen, found, live=False)
         if verdict or seen is None or found.rev == seen.rev:
             topic.show(found)
-        if verdict and seen is not None and _missed(seen, found):
+        elif found.owner != seen.owner:  # claimed; messages do not say so
+            topic.snapshot = replace(seen, owner=found.owner)
+        if seen is None or seen.epoch != found.epoch:
+            topic.heard = found.rev
+        elif found.rev > topic.heard and found.now - found.changed > UNHEARD:
+            topic.heard = found.rev
             counters.bump("messages_missed")
             self._ear.renew([topic.id])
         if verdict or recovered:
@@ -500,15 +510,6 @@ def _outlive(seen: Snapshot, found: Snapshot, seconds: float) -> Snapshot:
         attempt=seen.attempt,
         started=seen.started,
         seen=min(seen.seen, found.now - found.lost_after - 1),
-    )
-
-
-def _missed(seen: Snapshot, found: Snapshot) -> bool:
-    """Whether a message of this change should have been heard by now."""
-    return (
-        found.epoch == seen.epoch
-        and found.rev > seen.rev
-        and found.now - found.changed > UNHEARD
     )
 
 

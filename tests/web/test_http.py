@@ -1,0 +1,279 @@
+"""The HTTP twin: 202 and poll; and the state of the parts."""
+
+import json
+import uuid
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
+from django.urls import reverse
+
+from channels_progress import access, history, runs, views
+from channels_progress.errors import FORBIDDEN
+from channels_progress.models import Run
+from tests.web.conftest import anonymous
+
+REFUSAL = {"type": "error", "code": "forbidden", "message": FORBIDDEN}
+
+
+@pytest.fixture
+def page(site):
+    """A viewer's browser."""
+    client = Client()
+    client.cookies["progress_viewer"] = anonymous().partition("=")[2]
+    return client
+
+
+@pytest.fixture
+def stranger(site):
+    client = Client()
+    client.cookies["progress_viewer"] = anonymous().partition("=")[2]
+    return client
+
+
+def address(name, *args):
+    return reverse(f"channels_progress:{name}", args=args)
+
+
+def start(client, **fields):
+    return client.post(address("start", "gen_random"), fields)
+
+
+def start_json(client, body, task="gen_random"):
+    text = body if isinstance(body, str) else json.dumps(body)
+    return client.post(address("start", task), text, "application/json")
+
+
+def as_owner(client, of):
+    client.cookies["progress_viewer"] = of.cookies["progress_viewer"].value
+    return client
+
+
+# -- Start
+
+
+def test_a_start_is_accepted_with_envelope_token_and_address(page):
+    response = start(page, speed="5", key="k")
+    run = response.json()
+    assert response.status_code == 202
+    assert (run["type"], run["state"], run["task"]) == ("run", "queued", "gen_random")
+    assert response["Location"] == address("run", run["run"])
+    assert page.get(response["Location"]).json()["run"] == run["run"]
+    assert run["token"]
+
+
+def test_the_same_key_finds_the_same_run(page, stranger):
+    first = start(page, key="k").json()["run"]
+    assert start_json(page, {"params": {"speed": 5}, "key": "k"}).json()["run"] == first
+    assert start(stranger, key="k").json()["run"] != first
+
+
+@pytest.mark.parametrize("body", [{"speed": 7}, {"params": {"speed": 7}}, {}])
+def test_json_is_as_good_as_a_form(page, body):
+    assert start_json(page, body).status_code == 202
+    assert Run.objects.get().kwargs == {"speed": (body and 7) or 2}
+
+
+def test_a_file_comes_by_multipart(page, settings, tmp_path):
+    settings.MEDIA_ROOT = tmp_path
+    content = b"when,sensor,value\n2026-01-01T00:00:00Z,a,1.5\n"
+    file = SimpleUploadedFile("rows.csv", content, "text/csv")
+    response = page.post(address("start", "import_rows"), {"file": file, "key": "k"})
+    assert response.status_code == 202, response.content
+
+
+def test_who_comes_for_the_first_time_gets_the_cookie(site):
+    client = Client()
+    run = start(client).json()["run"]
+    assert client.cookies["progress_viewer"]["httponly"]
+    assert client.get(address("run", run)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "status"),
+    [
+        ("{", "malformed", 400),
+        ("[]", "malformed", 400),
+        ('{"a": NaN}', "malformed", 400),
+        ({"speed": "abc"}, "invalid", 400),
+        ({"params": []}, "invalid", 400),
+        ({"key": 7}, "invalid", 400),
+    ],
+)
+def test_bad_json_is_told(page, body, code, status):
+    response = start_json(page, body)
+    assert (response.status_code, response.json()["code"]) == (status, code)
+    assert not Run.objects.exists()
+
+
+def test_an_unknown_task_is_invalid(page):
+    response = page.post(address("start", "nope"))
+    assert (response.status_code, response.json()["code"]) == (400, "invalid")
+
+
+def test_a_form_that_cannot_be_read_is_malformed(page):
+    broken = page.post(
+        address("start", "gen_random"), b"x", "multipart/form-data; boundary=é"
+    )
+    many = page.post(address("start", "gen_random"), {f"a{n}": 1 for n in range(1001)})
+    assert broken.json()["code"] == many.json()["code"] == "malformed"
+
+
+def test_too_many_starts_are_429(page, configure):
+    configure(STARTS_PER_MINUTE=0)
+    assert start(page).status_code == 429
+
+
+def test_a_foreign_form_is_refused(site):
+    client = Client(enforce_csrf_checks=True)
+    assert start(client).status_code == 403
+    for verb in ("cancel", "pause", "resume"):
+        assert client.post(address(verb, "a")).status_code == 403
+
+
+# -- Read
+
+
+def test_a_run_is_read_once_and_then_only_when_it_changes(page):
+    url = start(page).headers["Location"]
+    response = page.get(url)
+    assert response["Cache-Control"] == "private, no-store"
+    again = page.get(url, headers={"If-None-Match": response["ETag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    page.post(f"{url}cancel/")
+    changed = page.get(url, headers={"If-None-Match": response["ETag"]})
+    assert changed.json()["state"] == "cancelled"
+
+
+def test_strangers_and_unknown_runs_get_the_same_answer(page, stranger):
+    run = start(page).json()["run"]
+    for id in (run, str(uuid.uuid4()), "no id"):
+        response = stranger.get(address("run", id))
+        assert (response.status_code, response.json()) == (403, REFUSAL)
+        for verb in ("cancel", "pause", "resume"):
+            response = stranger.post(address(verb, id))
+            assert (response.status_code, response.json()) == (403, REFUSAL)
+
+
+def test_a_token_lets_its_viewer_read(page, stranger):
+    run = start(page).json()["run"]
+    cookies = {
+        "cookies": {"progress_viewer": stranger.cookies["progress_viewer"].value}
+    }
+    token = access.token(access.viewer_of(cookies), run)
+    assert stranger.get(address("run", run), {"token": token}).status_code == 200
+    assert Client().get(address("run", run), {"token": token}).status_code == 403
+    assert stranger.post(address("cancel", run), {"token": token}).status_code == 403
+
+
+def test_a_viewer_sees_all_their_runs_and_no_others(page, stranger):
+    user = User.objects.create_user("ann")
+    mine = start(page).json()["run"]
+    start(stranger)
+    page.force_login(user)
+    signed_in = start(page).json()["run"]
+    found = [run["run"] for run in page.get(address("runs")).json()["runs"]]
+    assert sorted(found) == sorted([mine, signed_in])
+    assert Client().get(address("runs")).json() == {"runs": []}
+
+
+# -- Change
+
+
+def test_a_cancel_is_accepted_with_the_envelope(page):
+    run = start(page).json()["run"]
+    response = page.post(address("cancel", run))
+    assert (response.status_code, response.json()["state"]) == (202, "cancelled")
+    assert page.post(address("cancel", run), {"force": "true"}).status_code == 202
+
+
+def test_what_does_not_checkpoint_cannot_be_paused(page):
+    run = start(page).json()["run"]
+    assert page.post(address("pause", run)).json()["code"] == "invalid"
+    assert page.post(address("resume", run)).json()["state"] == "queued"
+
+
+@pytest.mark.parametrize(
+    ("target", "accept", "status"),
+    [
+        ("/runs/", "text/html,*/*", 303),
+        ("/runs/", "application/json", 202),
+        ("https://evil.example/", "text/html", 202),
+        ("//evil.example/", "text/html", 202),
+        ("", "text/html", 202),
+    ],
+)
+def test_a_page_without_scripts_goes_on_to_its_own_site(page, target, accept, status):
+    run = start(page).json()["run"]
+    response = page.post(
+        address("cancel", run), {"next": target}, headers={"accept": accept}
+    )
+    assert response.status_code == status
+    assert response.get("Location") == (target if status == 303 else None)
+
+
+def test_only_posts_change_anything(page):
+    run = start(page).json()["run"]
+    assert page.get(address("cancel", run)).status_code == 405
+    assert page.get(address("start", "gen_random")).status_code == 405
+    assert page.post(address("run", run)).status_code == 405
+
+
+# -- When parts are down
+
+
+def test_nobody_is_forbidden_what_cannot_be_decided(page, settings, monkeypatch):
+    run = start(page).json()["run"]
+    settings.CHANNELS_PROGRESS = {"REDIS_URL": "redis://127.0.0.1:1/0"}
+    response = page.get(address("run", run))
+    assert (response.status_code, response.json()["code"]) == (503, "unavailable")
+
+
+def test_a_database_that_fails_is_unavailable(page, monkeypatch):
+    def broken(*args, **kwargs):
+        raise history.ERRORS[0]("gone")
+
+    monkeypatch.setattr(runs, "submit", broken)
+    response = start(page)
+    assert (response.status_code, response.json()["code"]) == (503, "unavailable")
+
+
+# -- Health
+
+
+def test_everything_is_up(site, client):
+    response = client.get("/healthz")
+    assert response.status_code == 200
+    assert list(response.json()) == ["web", "store", "broker"]
+    assert {part["state"] for part in response.json().values()} == {"up"}
+    assert response["Cache-Control"] == "no-store"
+
+
+def test_a_store_that_is_down_is_named(site, client, settings):
+    settings.CHANNELS_PROGRESS = {"REDIS_URL": "redis://127.0.0.1:1/0"}
+    response = client.get("/healthz")
+    states = {part: said["state"] for part, said in response.json().items()}
+    assert response.status_code == 503
+    assert states == {"web": "up", "store": "down", "broker": "up"}
+
+
+def test_a_part_that_hangs_is_down_after_a_second(site, client, monkeypatch):
+    release = []
+
+    class Hanging:
+        def __init__(self, *args, **kwargs):
+            pass
+
+        def ping(self):
+            while not release:
+                pass
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(views, "Store", Hanging)
+    monkeypatch.setattr(views, "CHECK_TIMEOUT", 0.05)
+    response = client.get("/healthz")
+    release.append(True)
+    assert response.json()["store"] == {"state": "down", "ms": 50}
