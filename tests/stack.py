@@ -311,6 +311,8 @@ def clean_environment():
     ours = {"DEBUG", "DATABASE_URL", "CHANNEL_LAYER", "CHANNEL_REDIS_URL", "PORT"}
     ours |= {"CELERY_BROKER_URL", "CELERY_RESULT_BACKEND", "VALKEY_PORT", "DATA_DIR"}
     ours |= {"DJANGO_SETTINGS_MODULE", "REDIS_URL", "SECRET_KEY", "FORCE_SCRIPT_NAME"}
+    # What `make test` hands down would reach the `make` of a test.
+    ours |= {"MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "PYTHON", "VENV"}
     kept = {n: v for n, v in os.environ.items() if n not in ours}
     return {n: v for n, v in kept.items() if not n.startswith("PROGRESS_")} | {
         "PYTHONUNBUFFERED": "1",

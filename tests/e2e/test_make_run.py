@@ -49,7 +49,7 @@ class Terminal:
         self.mark = uuid.uuid4().hex
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        ready = {} if FRESH else {"VENV": sys.prefix}
+        ready = {"PYTHON": sys.executable} if FRESH else {"VENV": sys.prefix}
         self.env = clean_environment() | {
             "PORT": str(self.port),
             "MARK": self.mark,
