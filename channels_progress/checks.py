@@ -49,7 +49,8 @@ def check(**_: Any) -> list[CheckMessage]:
     wrong = [*_values()] if not found or found[0].id != _id("E001") else []
     if not found and not wrong:
         found += [*_times(), *_store(), *_rule(), *_layer()]
-    return [*found, *wrong, *_celery(), *_tasks(), *_versions(), *_site()]
+    found += [*wrong, *(_tasks() if _fits() else _no_tasks()), *_celery()]
+    return [*found, *_versions(), *_site()]
 
 
 def _id(number: str) -> str:
@@ -230,19 +231,24 @@ def _host(layer: str, options: Mapping[str, Any]) -> Iterator[CheckMessage]:
 # -- Celery -----------------------------------------------------------------------
 
 
-def _celery() -> Iterator[CheckMessage]:
+def _fits() -> bool:
     try:
-        fits = issubclass(current_app.Task, ProgressTask)
+        return issubclass(current_app.Task, ProgressTask)
     except (ImportError, AttributeError):  # of a task_cls that does not exist
-        fits = False
-    if not fits:
-        yield Error(
-            f"The Celery application {current_app.main!r} makes tasks that report no "
-            f"progress: its task_cls is {current_app.task_cls!r}.",
-            hint=f'Write Celery("...", task_cls="{TASK_CLS}"), and import that '
-            "application in your project's __init__.py, so that Django uses it.",
-            id=_id("E012"),
-        )
+        return False
+
+
+def _no_tasks() -> Iterator[CheckMessage]:
+    yield Error(
+        f"The Celery application {current_app.main!r} makes tasks that report no "
+        f"progress: its task_cls is {current_app.task_cls!r}.",
+        hint=f'Write Celery("...", task_cls="{TASK_CLS}"), and import that '
+        "application in your project's __init__.py, so that Django uses it.",
+        id=_id("E012"),
+    )
+
+
+def _celery() -> Iterator[CheckMessage]:
     if current_app.conf.task_always_eager:
         yield Caution(
             "With task_always_eager no task is a run: what is started stays queued.",
