@@ -7,3 +7,6 @@ from django.utils.translation import gettext_lazy as _
 class HomeConfig(AppConfig):
     name = "HomeApp"
     verbose_name = _("Site")
+
+    def ready(self):
+        from HomeApp import retention  # noqa: F401
