@@ -146,10 +146,19 @@ def count(envelope: dict[str, Any]) -> str:
 
 def elapsed(envelope: dict[str, Any]) -> str:
     """How long the run took, or has taken so far; nothing before it began."""
-    started = envelope["started"]
+    started, ended = envelope["started"], envelope["ended"]
     if not started:
         return ""
-    return duration(max(0, (envelope["ended"] or envelope["now"]) - started) / 1000)
+    return (
+        took(ended - started) if ended else duration((envelope["now"] - started) / 1000)
+    )
+
+
+def took(ms: int) -> str:
+    """How long something took; under ten seconds a tenth is worth telling."""
+    if ms >= 10_000:
+        return duration(ms / 1000)
+    return words()["time.s"].format(n=number(max(0, ms) // 100 / 10))
 
 
 def attempt(envelope: dict[str, Any]) -> str:

@@ -18,8 +18,8 @@ def spectrum(result):
     points = [
         f"{i * step:.1f},{HEIGHT - value * scale:.1f}" for i, value in enumerate(values)
     ]
-    band = (last - first) / max(1, len(values))
-    hertz = sorted(round(first + (i + 0.5) * band) for i in peaks(values))
+    band = (last - first + 1) / max(1, len(values))  # hertz that share a value
+    hertz = sorted(int(first + i * band + (band - 1) / 2) for i in peaks(values))
     return {
         "width": WIDTH,
         "height": HEIGHT,

@@ -248,7 +248,7 @@ export class TaskProgress extends HTMLElement {
 function elapsed(snapshot, ended) {
   const { started } = snapshot.envelope;
   if (!started) return "";
-  return wording.duration(ended ? (ended - started) / 1000 : snapshot.age("started"));
+  return ended ? wording.took(ended - started) : wording.duration(snapshot.age("started"));
 }
 
 if (!customElements.get("task-progress")) customElements.define("task-progress", TaskProgress);

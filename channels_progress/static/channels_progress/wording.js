@@ -47,6 +47,11 @@ export class Wording {
     return this.#pair("d", Math.floor(s / DAY), "h", Math.floor(s / HOUR) % 24);
   }
 
+  /* How long something took, in ms; under ten seconds a tenth is worth telling. */
+  took(ms) {
+    return ms < 10_000 ? this.#time("s", Math.floor(ms / 100) / 10) : this.duration(ms / 1000);
+  }
+
   #time(unit, n) {
     return this.say(`time.${unit}`, { n: this.number(n) });
   }
