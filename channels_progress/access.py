@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import Any, Final, TypeAlias, TypeVar, cast
 from urllib.parse import urlsplit
 
-from asgiref.sync import iscoroutinefunction
+from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.conf import settings
 from django.contrib import auth
 from django.core import signing
@@ -43,6 +43,7 @@ View = TypeVar("View", bound=Callable[..., Any])
 COOKIE_AGE: Final = 365 * 86400  # seconds
 TOKEN: Final = re.compile(r"[\w-]+:[\w-]+", re.ASCII)  # a time stamp and a signature
 OWNER_CHARACTERS: Final = 128
+CLAIMED: Final = "channels_progress.claimed"  # of a session
 
 
 class Nobody(Forbidden):
@@ -94,9 +95,21 @@ def viewer_of(of: Viewer | HttpRequest | Mapping[str, Any]) -> Viewer:
         names.append(f"u:{user.pk}")
     else:
         user = session = None
-    if anonymous := _unsigned(cookies.get(conf.COOKIE)):
-        names.append(f"a:{anonymous}")
+    if anonymous := anonymous_name(cookies):
+        names.append(anonymous)
+    names += [name for name in claimed(session) if name not in names]
     return Viewer(tuple(names), user, getattr(session, "session_key", None))
+
+
+def anonymous_name(cookies: Mapping[str, str]) -> str:
+    """The owner's name that these cookies carry, or nothing."""
+    value = _unsigned(cookies.get(conf.COOKIE))
+    return f"a:{value}" if value else ""
+
+
+def claimed(session: Any) -> list[str]:
+    """Whom a signed-in user was before they signed in: see `claim`."""
+    return list(session.get(CLAIMED, ())) if session is not None else []
 
 
 def _cookies(scope: Mapping[str, Any]) -> Mapping[str, str]:
@@ -137,38 +150,48 @@ def owner(of: Any) -> str:
 
 
 def offers_start(view: View) -> View:
-    """Decorate a view, sync or async, whose page offers a start.
+    """Decorate a view, sync or async, whose page offers a start, or signs in.
 
-    An anonymous viewer gets the cookie that names the owner of what they start.
+    An anonymous viewer gets the cookie that names the owner of what they start; who
+    has signed in gets a new one, so that nobody after them has theirs.
     """
     if iscoroutinefunction(view):
 
         async def aview(request: HttpRequest, /, *args: Any, **kwargs: Any) -> Any:
-            cookie = _greet(request)
-            return _remember(request, await view(request, *args, **kwargs), cookie)
+            sent = await sync_to_async(_greet)(request)
+            return _remember(request, await view(request, *args, **kwargs), sent)
 
         return cast(View, functools.wraps(view)(aview))
 
     def sview(request: HttpRequest, /, *args: Any, **kwargs: Any) -> Any:
-        cookie = _greet(request)
-        return _remember(request, view(request, *args, **kwargs), cookie)
+        sent = _greet(request)
+        return _remember(request, view(request, *args, **kwargs), sent)
 
     return cast(View, functools.wraps(view)(sview))
 
 
+def renew(request: HttpRequest) -> None:
+    """Make the viewer of this request a new anonymous one, besides who they are."""
+    request.COOKIES[conf.COOKIE] = _signer().sign(secrets.token_urlsafe(16))
+
+
 def _greet(request: HttpRequest) -> str | None:
-    """A new cookie for who has none, known to this very request already."""
-    if _unsigned(request.COOKIES.get(conf.COOKIE)):
-        return None
-    cookie = _signer().sign(secrets.token_urlsafe(16))
-    request.COOKIES[conf.COOKIE] = cookie
-    return cookie
+    """The cookie that was sent; without a good one, a new one is in its place."""
+    sent = request.COOKIES.get(conf.COOKIE)
+    name = anonymous_name(request.COOKIES)
+    if not name or (
+        settings.SESSION_COOKIE_NAME in request.COOKIES
+        and name in claimed(getattr(request, "session", None))
+    ):
+        renew(request)
+    return sent
 
 
 def _remember(
-    request: HttpRequest, response: HttpResponseBase, cookie: str | None
+    request: HttpRequest, response: HttpResponseBase, sent: str | None
 ) -> HttpResponseBase:
-    if cookie is not None:
+    cookie = request.COOKIES[conf.COOKIE]
+    if cookie != sent:
         response.set_cookie(
             conf.COOKIE,
             cookie,

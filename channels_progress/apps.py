@@ -11,7 +11,7 @@ class ProgressConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from channels_progress import checks, lifecycle  # noqa: F401
+        from channels_progress import checks, claim, lifecycle  # noqa: F401
 
         # Every process knows which tasks may be started from outside.
         autodiscover_modules("tasks")

@@ -177,10 +177,14 @@ class ProgressConsumer(AsyncConsumer):  # type: ignore[misc]  # Channels has no 
         payload: dict[str, Any] = {"type": "started"}
         if ref is not None:
             payload["ref"] = ref
-        payload |= {"run": started.run, "token": access.token(viewer, started.run)}
+        token = access.token(viewer, started.run)
+        payload |= {"run": started.run, "token": token}
         self.seat.tell(payload)
         self.began(started.run)
-        await self.watch.join(self.seat, started.run, ref=ref, known=started.snapshot)
+        # With the token, for whoever signs in elsewhere takes the run along.
+        await self.watch.join(
+            self.seat, started.run, token, ref, known=started.snapshot
+        )
 
     async def on_watch(self, frame: dict[str, Any], ref: Ref) -> None:
         run = wire.run_id(frame.get("run"))

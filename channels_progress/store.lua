@@ -283,6 +283,15 @@ local function unpublish(state, reason)
   return answer('done')
 end
 
+-- An anonymous owner has signed in: what was theirs is the user's.
+local function claim()
+  if not exists then return answer('missing') end
+  local owner = redis.call('HGET', key, 'owner')
+  if owner ~= a.from and owner ~= a.owner then return answer('other') end
+  redis.call('HSET', key, 'owner', a.owner)
+  return answer('done')
+end
+
 -- The copy that a mark was kept for could not be published.
 local function unmark()
   if h.mark == a.mark then redis.call('HSET', key, 'mark', '', 'mark_due', 0) end
@@ -299,6 +308,7 @@ elseif verb == 'pause' then return ask_pause()
 elseif verb == 'resume' then return resume()
 elseif verb == 'repause' then return unpublish('paused', '')
 elseif verb == 'withdraw' then return unpublish('cancelled', 'withdrawn')
+elseif verb == 'claim' then return claim()
 elseif verb == 'unmark' then return unmark()
 end
 return redis.error_reply('ERR unknown verb ' .. verb)
