@@ -59,7 +59,7 @@ class Terminal(Manager):
     def _start(self):
         # Honcho's helper processes share our group and must outlive a hangup, to pass
         # on what their process says at its end.
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
         processes = self._processes
         if store := processes.get(STORE):
             self._processes = {STORE: store}
@@ -69,7 +69,9 @@ class Terminal(Manager):
             self._processes = {n: p for n, p in processes.items() if n != STORE}
             super()._start()
             self._processes = processes
-        signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        if before is not signal.SIG_IGN:  # as `nohup make run` wants it
+            stop = signal.getsignal(signal.SIGTERM)
+            signal.signal(signal.SIGHUP, lambda _, frame: stop(signal.SIGTERM, frame))
         threading.Thread(target=self.announce, daemon=True).start()
 
     def wait_for_store(self, store):

@@ -1,6 +1,8 @@
 """The site's settings, for tests: a Valkey server and a database of their own."""
 
+import atexit
 import os
+import shutil
 import tempfile
 
 from tests.ports import free_port
@@ -10,6 +12,7 @@ from tests.ports import free_port
 os.environ["SECRET_KEY"] = "only-for-tests"
 os.environ["REDIS_URL"] = f"redis://127.0.0.1:{free_port()}/0"
 os.environ["DATA_DIR"] = tempfile.mkdtemp(prefix="progress-tests-")
+atexit.register(shutil.rmtree, os.environ["DATA_DIR"], ignore_errors=True)
 for name in ("CELERY_BROKER_URL", "CELERY_RESULT_BACKEND", "DATABASE_URL", "DEBUG"):
     os.environ.pop(name, None)
 

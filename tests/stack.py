@@ -5,6 +5,7 @@ A `Stack` has free ports and a directory of its own, so several live side by sid
 nothing of it outlives the `with` block. Every wait polls a condition with a deadline.
 """
 
+import atexit
 import contextlib
 import functools
 import os
@@ -336,6 +337,7 @@ def manage(*arguments, env, timeout=PATIENCE):
 def migrated_database():
     """An SQLite file with all migrations, made once for every stack."""
     directory = Path(tempfile.mkdtemp(prefix="progress-migrated-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
     env = clean_environment() | {"DATA_DIR": str(directory), "SECRET_KEY": "x"}
     manage("migrate", "--skip-checks", "--verbosity", 0, env=env)
     # WAL keeps the newest pages in a file beside it until the last connection closes.
