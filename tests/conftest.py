@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,11 @@ NO_CHROMIUM = (
     "Chromium is missing: install it (on Debian: apt install chromium), or set "
     "CHROMIUM to its path"
 )
+
+
+def pytest_configure():
+    # A run that is told to end takes its servers along, as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):
