@@ -49,13 +49,13 @@ def worker(request: Context | None = None) -> str:
     return f"{name}|{MAIN}|{os.getpid()}"
 
 
-def dead(holder: str, id: str, number: int) -> bool:
+def dead(holder: str, number: int, asking: Lease) -> bool:
     """Whether the lease's process is one of this very worker's and no longer lives."""
     _, main, pid = [*holder.split("|"), "", ""][:3]
     if main != MAIN or not pid.isdigit():
         return False
     if int(pid) == os.getpid():
-        return not get_reporter().holds(id, number)
+        return not get_reporter().holds(asking.id, number, besides=asking)
     try:
         os.kill(int(pid), 0)
     except ProcessLookupError:
@@ -89,18 +89,22 @@ def begin(task: Task[Any, Any], header: Header) -> None:
         attempt=task.request.retries + 1,
     )
     lease.progress._wake = get_reporter().wake
-    asking = _Asking(task, lease, get_store())
-    if breaker.open:
-        lease.begin = asking.late
-    else:
-        try:
-            asking.ask()
-        except ERRORS as error:
-            breaker.trip(error)
+    asking, reporter = _Asking(task, lease, get_store()), get_reporter()
+    reporter.busy.add(lease)
+    try:
+        if breaker.open:
             lease.begin = asking.late
+        else:
+            try:
+                asking.ask()
+            except ERRORS as error:
+                breaker.trip(error)
+                lease.begin = asking.late
+        reporter.add(lease)
+    finally:
+        reporter.busy.discard(lease)
     task.request.progress_lease = lease
     enter(lease.progress)
-    get_reporter().add(lease)
 
 
 class _Asking:
@@ -148,9 +152,9 @@ class _Asking:
     def _redelivered(self) -> bool:
         return bool((self.request.delivery_info or {}).get("redelivered"))
 
-    def _holder(self, answer: Answer) -> tuple[str, str, int]:
+    def _holder(self, answer: Answer) -> tuple[str, int, Lease]:
         number, holder = answer.extra[1:3]
-        return holder.decode(), self.lease.id, int(number)
+        return holder.decode(), int(number), self.lease
 
     def _call(self, **values: object) -> Answer:
         header = self.lease.header
@@ -199,7 +203,8 @@ class _Asking:
             epoch=secrets.token_hex(4),
             owner=header.owner,
             queued=header.queued or None,
-            attempt=max(1, self.request.retries),
+            # The script counts this retry; the ones before it, the message knows.
+            attempt=self.request.retries + (header.kind != "retry"),
             cursor=cursor,
         )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ from celery.signals import (
     worker_shutdown,
 )
 from celery.worker import state as worker_state
+from kombu.exceptions import EncodeError
 
 from channels_progress import counters, history
 from channels_progress.begin import publish_again, revoke
@@ -66,9 +66,12 @@ def failure(error: BaseException, id: str) -> str:
         return encode({"message": text(error, MESSAGE_CHARACTERS)})
     if isinstance(error, SoftTimeLimitExceeded | TimeLimitExceeded):
         return encode({"message": "It took longer than it may."})
+    message = "Something went wrong."
+    if isinstance(error, EncodeError):
+        message = "It returned or passed on a value that is not JSON."
     reference = secrets.token_hex(4)
     logger.error("Run %s failed, reference %s", id, reference, exc_info=error)
-    return encode({"message": "Something went wrong.", "reference": reference})
+    return encode({"message": message, "reference": reference})
 
 
 def end_of(
@@ -131,8 +134,18 @@ def on_postrun(
     if lease is None:
         return
     leave()
-    reporter = get_reporter()
+    reporter, kept = get_reporter(), False
+    reporter.busy.add(lease)
     reporter.remove(lease)
+    try:
+        kept = _end(sender, lease, state, retval)
+    finally:
+        if not kept:
+            reporter.busy.discard(lease)
+
+
+def _end(sender: Task[Any, Any], lease: Lease, state: str | None, retval: Any) -> bool:
+    """Say the end of a body, if any; whether that is kept for later."""
     end = end_of(sender, lease, state, retval)
     if state is None and sender.acks_late and green():
         # Celery acknowledges what it kills there, so nothing else would come back.
@@ -140,18 +153,22 @@ def on_postrun(
     if isinstance(retval, Cancelled):
         revoke(sender, sender.request)
     if end is None:
-        return
+        return False
     lease.ended = True
     if end.state == SUCCEEDED:
         lease.succeeded, lease.result = True, encode_result(retval)
-    finish(lease, end)
+    return finish(lease, end)
 
 
-def finish(lease: Lease, end: End) -> None:
-    """Commit an end to the store and the history; keep it for later if that fails."""
-    if lease.number == 0 and lease.begin is not None and not breaker.open:
+def finish(lease: Lease, end: End) -> bool:
+    """Commit an end to the store and the history; whether it is kept for later,
+    where that fails."""
+    if (begin := lease.begin) is not None and not breaker.open:
         with suppress(*ERRORS):
-            lease.begin(lease)
+            begin(lease)
+    if lease.number == 0 and lease.begin is None:
+        return False  # this message should not have begun
+    hop = lease.header.hop + end.successor
     call = lease.call(
         "end",
         lease.members(),
@@ -159,10 +176,10 @@ def finish(lease: Lease, end: End) -> None:
         reason=end.reason,
         error=end.error,
         delay=None if end.delay is None else int(end.delay * 1000),
-        next=lease.header.hop + 1 if end.successor else None,
+        next=hop if end.successor else None,
         tame=end.tame,
     )
-    write = _Write(lease, call, time.monotonic())
+    write = _Write(lease, call, hop)
     if not breaker.open:
         try:
             write.store(get_store().call_one)
@@ -170,23 +187,25 @@ def finish(lease: Lease, end: End) -> None:
             breaker.trip(error)
     if not write.done:
         get_reporter().keep(write.later)
+    return not write.done
 
 
 class _Write:
     """One end on its way to the store and the history."""
 
-    def __init__(self, lease: Lease, call: Call, since: float) -> None:
-        self.lease, self.call, self.since, self.done = lease, call, since, False
+    def __init__(self, lease: Lease, call: Call, hop: int) -> None:
+        self.lease, self.call, self.hop, self.done = lease, call, hop, False
 
     def later(self) -> None:
         """Called by the reporter until it no longer raises."""
-        lease = self.lease
-        if lease.number == 0 and lease.begin is not None:
-            lease.begin(lease)
-            values = {**self.call.values, "lease": lease.number}
-            self.call = Call(self.call.verb, self.call.id, values)
-        if lease.number:
-            self.store(get_reporter().store.call_one)
+        lease, reporter = self.lease, get_reporter()
+        if (begin := lease.begin) is not None:
+            begin(lease)
+        values = {**self.call.values, "lease": lease.number}
+        self.call = Call(self.call.verb, self.call.id, values)
+        if lease.number:  # else this message should not have begun
+            self.store(reporter.store.call_one)
+        reporter.busy.discard(lease)
 
     def store(self, call_one: Any) -> None:
         lease = self.lease
@@ -207,7 +226,7 @@ class _Write:
         get_reporter().send(snapshot)
         if snapshot.finished or snapshot.state == PAUSED:
             cursor = lease.progress.cursor_text
-            record(snapshot, hop=lease.header.hop, cursor=cursor)
+            record(snapshot, hop=self.hop, cursor=cursor)
 
 
 def on_process_init(**_: Any) -> None:

@@ -47,10 +47,14 @@ def publish(row: Run, hop: int, kind: Kind, queued: int) -> None:
     )
     pool = producers[_connection()]
     with pool.acquire(block=True, timeout=PUBLISH_TIMEOUT) as producer:
-        current_app.tasks[row.task].apply_async(
+        task = current_app.tasks[row.task]
+        task.apply_async(
             kwargs=row.kwargs,
             task_id=row.pk,
-            headers=header.as_headers(),
+            # Nobody waits here for Celery's result: it would be subscribed to, and a
+            # backend that is down would block for 20 s. The header tells the worker.
+            headers={**header.as_headers(), "ignore_result": bool(task.ignore_result)},
+            ignore_result=True,
             producer=producer,
             retry=False,
         )

@@ -104,18 +104,19 @@ class Lease:
     def id(self) -> str:
         return self.header.run
 
-    def numbers(self) -> tuple[object, ...]:
+    def numbers(self) -> tuple[float, float | None, str, str, str]:
         """What a report would say, to be compared with what the last one said."""
-        p = self.progress
-        return (p.current, p.total, p.unit, p.text, p.cursor_text)
-
-    def members(self) -> str:
-        """The lease holder's part of the envelope."""
         p = self.progress
         current, total = number(p.current) or 0, number(p.total)
         if total is not None and total < 0:
             total = None
-        self.estimate.update(current, p.skipped)
+        unit, message = text(p.unit, 40), text(p.text, MESSAGE_CHARACTERS)
+        return current, total, unit, message, p.cursor_text
+
+    def members(self) -> str:
+        """The lease holder's part of the envelope."""
+        current, total, unit, message, _cursor = self.numbers()
+        self.estimate.update(current, self.progress.skipped)
         self.samples.add(current)
         return Details(
             run=self.id,
@@ -124,8 +125,8 @@ class Lease:
             attempts=self.attempts,
             current=max(0, current),
             total=total,
-            unit=text(p.unit, 40),
-            message=text(p.text, MESSAGE_CHARACTERS),
+            unit=unit,
+            message=message,
             rate=significant(self.estimate.rate),
             remaining=None
             if total is None or self.ended
@@ -196,6 +197,8 @@ class Reporter:
     def __init__(self) -> None:
         self.store = get_store("reporter")
         self.leases: dict[str, Lease] = {}
+        self.busy: set[Lease] = set()
+        """Leases that are asked for, or whose end is not written yet."""
         self.later: list[Callable[[], None]] = []
         """What could not be written before: each raises as long as it cannot."""
         self._wake: SimpleQueue[Any] = SimpleQueue()
@@ -221,10 +224,13 @@ class Reporter:
         if self.leases.get(lease.id) is lease:
             del self.leases[lease.id]
 
-    def holds(self, id: str, number: int) -> bool:
-        """Whether this process speaks for the run under this very lease."""
-        lease = self.leases.get(id)
-        return lease is not None and lease.number == number
+    def holds(self, id: str, number: int, besides: Lease) -> bool:
+        """Whether this process speaks for the run under this very lease, or may in a
+        moment: another message of the run is just asking for its own."""
+        return any(
+            lease.id == id and lease.number in (0, number) and lease is not besides
+            for lease in [*self.leases.values(), *self.busy]
+        )
 
     def send(self, snapshot: Snapshot) -> None:
         """Send a group message soon."""
@@ -316,11 +322,16 @@ class Reporter:
         """Say what could not be said before; whether there was anything."""
         caught_up = False
         for lease in list(self.leases.values()):
-            if lease.begin is not None:
-                lease.begin(lease)
+            if (begin := lease.begin) is not None:
+                begin(lease)
                 caught_up = True
         while self.later:
-            self.later[0]()
+            try:
+                self.later[0]()
+            except ERRORS:
+                raise
+            except Exception:  # the next ones are to be said all the same
+                logger.exception("What was to be said later cannot be said.")
             del self.later[0]
             caught_up = True
         return caught_up

@@ -15,8 +15,9 @@ from celery.worker import state as worker_state
 from channels_progress.begin import begin, publish_again
 from channels_progress.bury import bury
 from channels_progress.header import Header
-from channels_progress.reporter import Lease
+from channels_progress.reporter import Lease, breaker
 from channels_progress.run import CANCELLED
+from channels_progress.store import ERRORS, get_store
 
 
 class Polling(Ignore):  # type: ignore[misc]  # Celery has no types
@@ -60,6 +61,7 @@ class ProgressTask(Task):  # type: ignore[misc]  # Celery has no types
         signature = super().signature_from_request(request, *args, **kwargs)
         header = header_of(self.request if request is None else request)
         if header is not None:
+            _tell(self)
             _put(signature, header.next("retry"))
         return signature
 
@@ -72,9 +74,8 @@ class ProgressTask(Task):  # type: ignore[misc]  # Celery has no types
             while isinstance(last, chord | _chain):
                 last = last.body if isinstance(last, chord) else last.tasks[-1]
             _put(last, header.next("replace"))
-            lease: Lease | None = getattr(self.request, "progress_lease", None)
-            if lease is not None:
-                self.request.progress_replaced = True
+            _tell(self)
+            self.request.progress_replaced = True
         return super().replace(sig)
 
     def poll(self, countdown: float = 5.0) -> Polling:
@@ -86,8 +87,20 @@ class ProgressTask(Task):  # type: ignore[misc]  # Celery has no types
         header = header_of(self.request)
         if header is None:
             raise self.retry(countdown=countdown, max_retries=1 << 30)
+        _tell(self)
         publish_again(self, header.next("poll"), countdown=countdown)
         return Polling(countdown)
+
+
+def _tell(task: Task[Any, Any]) -> None:
+    """Let the store know all that was said, before a message is published that may
+    begin before this one has ended."""
+    lease: Lease | None = getattr(task.request, "progress_lease", None)
+    if lease is not None and lease.number and not breaker.open:
+        try:
+            get_store().call_one(lease.call("report", lease.members()))
+        except ERRORS as error:
+            breaker.trip(error)
 
 
 def _put(signature: Signature, header: Header) -> None:

@@ -1,9 +1,21 @@
-"""Fixtures for the core: a store, a run moved by hand."""
+"""Fixtures for the core: a store, a run moved by hand, a worker in this process."""
+
+import gc
+import threading
+from types import SimpleNamespace
 
 import pytest
+from celery._state import _set_task_join_will_block
+from celery.backends.redis import ResultConsumer
+from celery.contrib.testing.worker import start_worker
 
+from CeleryProgressbar.celery import app
+from channels_progress import catalogue, runs
+from channels_progress.reporter import get_reporter
 from channels_progress.store import get_store
+from tests.core import tasks
 from tests.core.hand import Hand
+from tests.stack import wait_for
 
 
 @pytest.fixture
@@ -16,3 +28,95 @@ def store(valkey):
 def run(store):
     """A run that nobody has created yet."""
     return Hand(store)
+
+
+@pytest.fixture
+def quick(settings):
+    """Intervals that a test can wait for."""
+    return set_intervals(settings, REPORT_INTERVAL=0.02, HEARTBEAT_INTERVAL=0.1)
+
+
+@pytest.fixture
+def slow(settings):
+    """Intervals that no test outlives."""
+    return set_intervals(settings, REPORT_INTERVAL=600, HEARTBEAT_INTERVAL=600)
+
+
+def set_intervals(settings, **values):
+    settings.CHANNELS_PROGRESS = {**settings.CHANNELS_PROGRESS, **values}
+    return settings
+
+
+@pytest.fixture(scope="session")
+def worker(valkey):
+    """A Celery worker whose pool are threads of this process."""
+    with start_worker(
+        app,
+        pool="threads",
+        concurrency=8,
+        perform_ping_check=False,
+        loglevel="ERROR",
+        shutdown_timeout=30,
+        hostname="core@test",
+    ) as worker:
+        # As in any other worker: who publishes does not subscribe to the result.
+        _set_task_join_will_block(True)
+        yield worker
+        _set_task_join_will_block(False)
+    # The results of groups unsubscribe when they go, and there will be no server then.
+    for consumer in gc.get_objects():
+        if type(consumer) is ResultConsumer:
+            consumer.subscribed_to.clear()
+
+
+@pytest.fixture
+def play(worker, store, transactional_db):
+    """`play(body)` starts a run that does what `body(task)` does; its id."""
+    started = []
+
+    def play(body, task=tasks.late, owner="player", **options):
+        run = runs.start(task, tasks.kwargs_of(body), owner=owner, **options).run
+        started.append(run)
+        return run
+
+    yield play
+    wait_for(lambda: not get_reporter().leases, "every body over")
+    get_reporter().drain(10)
+
+
+@pytest.fixture
+def gate():
+    """A body waits in `gate.wait()`; the test waits for it and lets it go on."""
+    arrived, opened = threading.Event(), threading.Event()
+
+    def wait():
+        arrived.set()
+        assert opened.wait(30), "the gate was not opened"
+
+    def arrival():
+        assert arrived.wait(30), "nobody came to the gate"
+
+    yield SimpleNamespace(wait=wait, arrival=arrival, open=opened.set)
+    opened.set()
+
+
+@pytest.fixture
+def declare():
+    """`declare(task, form, ...)` lets a task be started from outside, in one test."""
+    before = list(catalogue._declared)
+
+    def declare(task, *args, **kwargs):
+        return catalogue.startable(*args, **kwargs)(task)
+
+    yield declare
+    catalogue._declared[:] = before
+
+
+def until(run, state):
+    """Wait for a run's shown state; its snapshot then."""
+
+    def reached():
+        snapshot = runs.get(run)
+        return snapshot if snapshot.shown == state else None
+
+    return wait_for(reached, f"run {run} {state}")
