@@ -25,7 +25,16 @@ COME_BACK: Final = 1013
 class Outbox:
     """The way out of one socket. Created in the task that serves the socket."""
 
-    __slots__ = ("_code", "_frames", "_runs", "_send", "_sender", "_task", "open")
+    __slots__ = (
+        "_code",
+        "_frames",
+        "_runs",
+        "_send",
+        "_sender",
+        "_since",
+        "_task",
+        "open",
+    )
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -33,6 +42,7 @@ class Outbox:
         self._runs: dict[str, str] = {}
         self._code: int | None = None
         self._sender: asyncio.Task[None] | None = None
+        self._since = 0.0
         self._task = asyncio.current_task()
         self.open = True
         """False once nothing can be sent any more."""
@@ -70,6 +80,15 @@ class Outbox:
             self._code = code
             self._start()
 
+    def expire(self, now: float) -> None:
+        """Give up who has not taken a frame for SEND_TIMEOUT; `now` is the loop's.
+
+        One clock for all sockets: a timer for each frame costs more than its task.
+        """
+        if self._sender is not None and now - self._since > SEND_TIMEOUT:
+            self._sender.cancel()
+            self.drop("a frame was not taken in time")
+
     def shut(self) -> None:
         """The socket has gone: nothing waits any longer."""
         self.open = False
@@ -87,13 +106,15 @@ class Outbox:
 
     def _start(self) -> None:
         if self._sender is None:
-            self._sender = asyncio.get_running_loop().create_task(self._drain())
+            loop = asyncio.get_running_loop()
+            self._since = loop.time()
+            self._sender = loop.create_task(self._drain(loop))
 
-    async def _drain(self) -> None:
+    async def _drain(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
             while (message := self._next()) is not None:
-                async with asyncio.timeout(SEND_TIMEOUT):
-                    await self._send(message)
+                await self._send(message)
+                self._since = loop.time()
             if self._code is not None and self.open:
                 self.open = False
                 await close(self._send, self._code)

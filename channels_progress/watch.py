@@ -33,6 +33,7 @@ AT_ONCE: Final = 500  # runs read in one round trip
 OUTAGE: Final = 2.0  # s after which viewers are told that nothing can be known
 SOON: Final = 0.5  # s; a subscription may be later than it says, an outage may end
 UNHEARD: Final = 500  # ms after a change when its message must have come
+EXPIRE: Final = 1.0  # s between two looks for sockets that take nothing
 RENEW: Final = 600.0  # s; the core layer forgets groups after a day
 
 
@@ -155,6 +156,7 @@ class Watch:
                     _every(lambda: conf.SESSION_INTERVAL / SLOTS, self._sessions),
                     _every(lambda: conf.RECONCILE_INTERVAL / 4, self._reconcile),
                     _every(lambda: RENEW, self._renew),
+                    _every(lambda: EXPIRE, self._expire),
                 )
             ]
 
@@ -413,6 +415,12 @@ class Watch:
 
     async def _renew(self) -> None:
         self._ear.renew()
+
+    async def _expire(self) -> None:
+        now = self._loop.time()
+        for slot in self._slots:
+            for seat in slot:
+                seat.outbox.expire(now)
 
     def _slot(self, clock: str) -> list[Seat]:
         self._turn[clock] += 1

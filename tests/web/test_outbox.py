@@ -123,16 +123,31 @@ async def test_who_reads_nothing_is_dropped(reader):
     assert not made[0].open
 
 
-async def test_a_send_that_takes_too_long_drops_the_socket(reader, monkeypatch):
-    monkeypatch.setattr(outbox, "SEND_TIMEOUT", 0.01)
+async def test_a_send_that_takes_too_long_drops_the_socket(reader):
+    made, now = [], asyncio.get_running_loop().time()
+    task = asyncio.create_task(served(made, reader))
+    await settle()
+    made[0].expire(now + 60)
+    reader.gate.clear()
+    made[0].put("x")
+    await settle()
+    made[0].expire(now + 5)
+    assert made[0].open
+    made[0].expire(now + 15)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert made[0]._sender is None
+    made[0].drop("again")
+
+
+async def test_a_send_that_fails_drops_the_socket(reader):
     made = []
     task = asyncio.create_task(served(made, reader))
     await settle()
-    reader.gate.clear()
+    reader.refused = (None,)
     made[0].put("x")
     with pytest.raises(asyncio.CancelledError):
         await task
-    made[0].drop("again")
 
 
 class Protocol:
