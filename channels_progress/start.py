@@ -7,6 +7,7 @@ import logging
 import secrets
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -103,7 +104,8 @@ def start(
         task = declared.task
     owner = access.owner(owner)
     id = run_id(owner, key)
-    _admit(owner)
+    if key is None or not Run.objects.filter(pk=id).exists():
+        _admit(owner)
     row, new = Run.objects.get_or_create(
         id=id,
         defaults={
@@ -115,9 +117,10 @@ def start(
     )
     if not new and (again := _again(id)) is not None:
         return again
-    transaction.on_commit(partial(_launch, row))
+    transaction.on_commit(partial(_launch, row, new=new))
     if transaction.get_connection().in_atomic_block:
-        return Started(id, history.snapshot(row, lost_after=1 << 60), new)
+        queued = replace(history.snapshot(row, lost_after=0), state=QUEUED)
+        return Started(id, queued, new)
     return Started(id, get(id), new)
 
 
@@ -164,7 +167,7 @@ def _again(id: str) -> Started | None:
     return Started(id, get(id), False)
 
 
-def _launch(row: Run) -> None:
+def _launch(row: Run, *, new: bool = False) -> None:
     """Create the run in the store and publish it, or leave neither."""
     store = get_store()
     declared = catalogue.get(row.task.rpartition(".")[2])
@@ -187,9 +190,12 @@ def _launch(row: Run) -> None:
             hop=row.hop,
         )
     except ERRORS as error:
-        _forget(row.pk)
+        if new:
+            row.delete()
         raise unavailable() from error
-    if answer.code != "created":
+    # What is queued and nobody has begun may be published twice: its first try may
+    # have died, or the answer to it got lost.
+    if answer.state != QUEUED:
         return
     hop = int(answer.extra[0])
     try:
@@ -215,7 +221,3 @@ def _withdraw(store: Store, row: Run, hop: int) -> bool:
 def _members(store: Store, id: str) -> str:
     stored = store.read([id]).get(id)
     return stored.snapshot.members if stored else ""
-
-
-def _forget(id: str) -> None:
-    Run.objects.filter(pk=id, ended=None).delete()

@@ -18,6 +18,11 @@ silent = shared_task(play, name="core.silent", bind=True, ignore_result=True)
 stoppable = shared_task(play, name="core.stoppable", bind=True)
 
 
+@shared_task(name="core.count")
+def count(n=1):
+    return n
+
+
 def kwargs_of(body):
     """The arguments that let one of these tasks do what `body(task)` does."""
     name = uuid.uuid4().hex
