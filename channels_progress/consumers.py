@@ -171,7 +171,7 @@ class ProgressConsumer(AsyncConsumer):  # type: ignore[misc]  # Channels has no 
         """Start a run and watch it: `started`, its snapshot, what is news."""
         self.require_place()
         viewer = self.seat.viewer
-        started = await runs.in_thread(
+        started = await self.watch.starts.in_thread(
             _submit, translation.get_language(), task, params, viewer.owner, key
         )
         payload: dict[str, Any] = {"type": "started"}

@@ -21,6 +21,7 @@ from channels_progress.access import Viewer
 from channels_progress.conf import conf
 from channels_progress.ear import Ear
 from channels_progress.errors import Forbidden, ProgressError, Unavailable
+from channels_progress.gate import Gate
 from channels_progress.outbox import Outbox
 from channels_progress.run import HEAD, RUNNING, Snapshot
 
@@ -131,6 +132,7 @@ class Watch:
         self._slots: list[set[Seat]] = [set() for _ in range(SLOTS)]
         self._seated = 0
         self._ear = Ear(self._heard, self._joined)
+        self.starts = Gate()
         self._asked: dict[str, asyncio.Future[Snapshot | ProgressError]] = {}
         self._reader: asyncio.Task[None] | None = None
         self._clocks: list[asyncio.Task[None]] = []

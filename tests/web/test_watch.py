@@ -7,7 +7,9 @@ import pytest
 from channels.layers import channel_layers, get_channel_layer
 
 from channels_progress import layer, runs, watch
+from channels_progress.errors import Unavailable
 from channels_progress.models import Run
+from channels_progress.read import unavailable
 from channels_progress.store import get_store
 from tests.web.conftest import Tab, anonymous, owner_of
 
@@ -276,7 +278,7 @@ async def test_a_session_that_cannot_be_checked_has_not_ended(
 
     async def down(function, *args, **kwargs):
         asked.append(function)
-        raise runs.unavailable()
+        raise unavailable()
 
     monkeypatch.setattr(watch.access, "settled", lambda *args: False)
     monkeypatch.setattr(runs, "in_thread", down)
@@ -462,3 +464,29 @@ async def test_a_clock_goes_on_after_a_failure(caplog):
     await until(lambda: len(ticks) > 2)
     task.cancel()
     assert "failed" in caplog.text
+
+
+# -- Many starts
+
+
+async def test_all_of_many_starts_get_their_turn(site):
+    async with Tab(cookie=anonymous()) as tab:
+        for ref in range(40):
+            await tab.send("start", task="gen_random", ref=ref)
+        refs = {(await tab.until(type="started"))["ref"] for _ in range(40)}
+    assert refs == set(range(40))
+
+
+async def test_who_waits_is_told_when_somebody_finds_a_part_down():
+    gate, begun = watch.Gate(), []
+
+    def down():
+        begun.append(1)
+        raise unavailable()
+
+    results = await asyncio.gather(
+        *(gate.in_thread(down) for _ in range(50)), return_exceptions=True
+    )
+    assert {type(result) for result in results} == {Unavailable}
+    assert len(begun) <= 12
+    assert await gate.in_thread(lambda: "up again") == "up again"
