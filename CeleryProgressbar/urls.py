@@ -9,7 +9,6 @@ urlpatterns = [
     path("", include("HomeApp.urls")),
     path("progress/", include("channels_progress.urls")),
     path("healthz", healthz),
-    path("accounts/", include("django.contrib.auth.urls")),
     path("i18n/", include("django.conf.urls.i18n")),
     path("admin/", admin.site.urls),
 ]

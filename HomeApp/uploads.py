@@ -107,6 +107,11 @@ def keep(file: File) -> str:
     return default_storage.save(f"{FOLDER}/{uuid4().hex}.csv", file)
 
 
+def kept(path: str) -> bool:
+    """Whether the upload is still there."""
+    return default_storage.exists(path)
+
+
 def prune(before: datetime, needed: Collection[str] = ()) -> int:
     """Remove the uploads from before a time, except `needed` paths; how many."""
     try:

@@ -12,6 +12,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from channels_progress import access, catalogue, runs
 from channels_progress.errors import Invalid, ProgressError
 from HomeApp.forms import TroubleForm
+from HomeApp.receipts import Receipt
 
 
 @never_cache
@@ -73,7 +74,8 @@ def run(request, run):
     context = {
         "snapshot": snapshot,
         "run": envelope,
-        "again": start_page(envelope["task"]),
+        "again": resolve_url("again", run),
+        "receipt": Receipt.of(envelope),
         "result_template": result_template(envelope),
     }
     return render(request, "HomeApp/run.html", context)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from django.db.models import F, QuerySet
 from django.utils.translation import gettext as _
 
 from channels_progress import history
@@ -76,15 +77,38 @@ def get(id: str) -> Snapshot:
     return found
 
 
-def listing(owners: Iterable[str], limit: int = 50) -> list[Snapshot]:
-    """The active runs of these owners, newest first, then the recent finished ones."""
-    rows = Run.objects.filter(owner__in=[owner for owner in owners if owner])
+def active(owners: Iterable[str], limit: int = 50) -> list[Snapshot]:
+    """The unfinished runs of these owners, newest first. Raises Unavailable."""
+    return _snapshots(_rows(owners).filter(ended=None)[:limit])
+
+
+def listing(owners: Iterable[str], limit: int = 50, offset: int = 0) -> list[Snapshot]:
+    """The active runs of these owners, newest first, then the others by their end.
+
+    Raises Unavailable.
+    """
+    rows = _rows(owners).order_by(F("ended").desc(nulls_first=True), "-created")
+    return _snapshots(rows[offset : offset + limit])
+
+
+def _rows(owners: Iterable[str]) -> QuerySet[Run]:
+    return Run.objects.filter(owner__in=[owner for owner in owners if owner])
+
+
+def _snapshots(rows: QuerySet[Run]) -> list[Snapshot]:
+    """Each row as it is now; a run that has vanished since is left out."""
     try:
-        active = list(rows.filter(ended=None)[:limit])
-        recent = list(rows.exclude(ended=None)[: max(0, limit - len(active))])
+        found = list(rows)
     except history.ERRORS as error:
         raise unavailable() from error
-    now = read([row.pk for row in active]) if active else {}
+    unfinished = [row.pk for row in found if row.ended is None]
+    now = read(unfinished) if unfinished else {}
     lost_after = int(conf.LOST_AFTER * 1000)
-    snapshots = [s for row in active if isinstance(s := now.get(row.pk), Snapshot)]
-    return snapshots + [history.snapshot(row, lost_after) for row in recent]
+    snapshots = []
+    for row in found:
+        one = now.get(row.pk) or history.snapshot(row, lost_after)
+        if isinstance(one, Unavailable):
+            raise unavailable() from one
+        if isinstance(one, Snapshot):
+            snapshots.append(one)
+    return snapshots

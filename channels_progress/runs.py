@@ -15,7 +15,7 @@ from django.db import close_old_connections
 from channels_progress import history
 from channels_progress.ask import cancel, pause, resume
 from channels_progress.layer import group
-from channels_progress.read import get, listing, read, unavailable
+from channels_progress.read import active, get, listing, read, unavailable
 from channels_progress.start import Started, start, submit
 
 P = ParamSpec("P")
@@ -25,6 +25,7 @@ THREAD_TIMEOUT: Final = 3.0  # s
 
 __all__ = [
     "Started",
+    "active",
     "cancel",
     "get",
     "group",

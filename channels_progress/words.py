@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext, pgettext
 
 from channels_progress.errors import FORBIDDEN
-from channels_progress.run import FINISHED
+from channels_progress.run import FINISHED, LOST
 
 # A language's plural forms are told by what it says for 0, 1, 2 ... 20 things.
 SAMPLES = range(21)
@@ -93,6 +93,7 @@ def shown(envelope: dict[str, Any]) -> dict[str, Any]:
         "tone": "trouble" if state == "lost" else "",
         "reference": say["reference"].format(**error) if "reference" in error else "",
         "finished": state in FINISHED,
+        "again": state in FINISHED or state == LOST,
     }
 
 
@@ -142,6 +143,17 @@ def count(envelope: dict[str, Any]) -> str:
         things = plural(unit, total)
     values = {"current": number(current), "total": number(total or 0), "unit": things}
     return words()[name].format(**values).strip()
+
+
+def rate(n: float, unit: str) -> str:
+    """`n` units a second, with three digits: 812 rows per second, 30 a minute."""
+    name, n = ("rate.min", n * 60) if n < 1 else ("rate.s", n)
+    digits = 0 if n >= 100 else 1 if n >= 10 else 2
+    n = float(f"{n:.3g}")
+    while digits and round(n, digits - 1) == n:
+        digits -= 1
+    shown = number_format(n, decimal_pos=digits, force_grouping=True)
+    return words()[name].format(n=shown, unit=plural(unit, n)).strip()
 
 
 def elapsed(envelope: dict[str, Any]) -> str:

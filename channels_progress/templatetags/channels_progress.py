@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any, Final
+from uuid import uuid4
 
 from django import template
 from django.http import HttpRequest
@@ -42,21 +44,41 @@ def progress_assets(*units: str) -> dict[str, Any]:
 def task_progress(context: Context, run: Any = None, again: str = "") -> dict[str, Any]:
     """The bar of `run`: a Snapshot, what `runs.start` returned, an id, or nothing yet.
 
-    `again` is the address of a page that starts such a run once more.
+    A POST to the address `again` starts such a run once more; it gets a `key`, so
+    that a form which is sent twice starts one.
     """
+    values = _values(context, run)
+    return values | {"again": again if values["may"] else "", "key": uuid4().hex}
+
+
+@register.inclusion_tag(
+    "channels_progress/task_progress_compact.html", takes_context=True
+)
+def task_progress_compact(
+    context: Context, run: Any = None, href: str = ""
+) -> dict[str, Any]:
+    """The same on a line or two, for lists; its title is a link to `href`."""
+    values = _values(context, run)
+    if envelope := values["envelope"]:  # in a list nobody looks at these two
+        values["text"] = json.dumps({**envelope, "result": None, "samples": None})
+    return values | {"href": href}
+
+
+def _values(context: Context, run: Any) -> dict[str, Any]:
     request: HttpRequest = context["request"]
     snapshot = _snapshot(run)
     envelope = snapshot.as_dict() if snapshot else None
     run_id = snapshot.id if snapshot else NOBODY
+    may = _may(request, snapshot)
     return {
+        "may": may,
         "envelope": envelope,
         "text": snapshot.envelope() if snapshot else "",
         "token": access.token(request, run_id) if snapshot else "",
         "socket": f"{get_script_prefix()}ws/progress/",
         "src": reverse("channels_progress:run", args=[run_id]),
         "shown": words.shown(envelope) if envelope else {},
-        "actions": list(_actions(run_id, envelope)) if _may(request, snapshot) else [],
-        "again": again,
+        "actions": list(_actions(run_id, envelope)) if may else [],
         "next": request.get_full_path(),
         "csrf_token": context.get("csrf_token"),
     }

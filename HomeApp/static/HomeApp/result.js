@@ -1,7 +1,9 @@
-/* When the run has ended, its result comes from the server, as it does on a reload. */
+/* When the run has ended, its receipt comes from the server, as it does on a reload. */
+
+const { run } = document.querySelector(".alone").dataset;
 
 document.addEventListener("progress:finished", async ({ detail }) => {
-  if (detail.state !== "succeeded") return;
+  if (detail.run !== run) return;
   const answer = await fetch(location.href);
   if (!answer.ok) return;
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");

@@ -5,7 +5,7 @@ const TROUBLE = new Set(["lost"]);
 
 let region = null;
 
-function say(text) {
+export function say(text) {
   region ??= document.querySelector(".progress-announcer");
   if (!region) {
     region = document.createElement("div");

@@ -3,6 +3,7 @@
  *   run, token   which run to show, and the right to
  *   socket, src  where to ask: the WebSocket's path, the run's HTTP address
  *   envelope     what the server knew when it made the page
+ *   quiet        say nothing aloud: somebody else does
  *   state, connection    reflected: CSS, tests and people can wait on them
  *
  * It fills the descendants that have a `data-part`, shows those forms whose `data-verb`
@@ -28,7 +29,7 @@ const VERBS = {
   pause: ({ state, asked, pausable }) =>
     pausable && !asked && ["queued", "running", "waiting"].includes(state),
   resume: ({ state }) => state === "paused",
-  again: ({ state }) => FINISHED.has(state),
+  again: ({ state }) => FINISHED.has(state) || state === "lost",
 };
 
 export class TaskProgress extends HTMLElement {
@@ -140,7 +141,7 @@ export class TaskProgress extends HTMLElement {
       this.#attribute(this, "state", snapshot.envelope.state);
       this.#numbers(snapshot);
       this.#buttons(snapshot.envelope, link);
-      announce(this.#announced, snapshot.envelope, wording);
+      if (!this.hasAttribute("quiet")) announce(this.#announced, snapshot.envelope, wording);
       this.#announced = snapshot.envelope;
     }
     this.#line(snapshot, link);
@@ -172,9 +173,10 @@ export class TaskProgress extends HTMLElement {
   }
 
   /* Without a total there is no value, so the bar is indeterminate. */
-  #bar({ percent, current, total, state }) {
+  #bar({ percent, current, total, state, title, task }) {
     const bar = this.#part("bar");
     if (!bar) return;
+    if (bar.hasAttribute("aria-label")) this.#attribute(bar, "aria-label", title || task);
     let value = state === "succeeded" ? 100 : percent;
     if (value > 0 && value < 100 && total > 0) value = Math.min(99.9, (100 * current) / total);
     if (value != null) this.#attribute(bar, "value", `${Math.round(10 * value) / 10}`);
@@ -217,7 +219,7 @@ export class TaskProgress extends HTMLElement {
   /* A button's form, sent without leaving the page. */
   async handleEvent(event) {
     const form = event.target;
-    if (!form.dataset.verb || form.method !== "post") return;
+    if (!form.dataset.verb || form.dataset.verb === "again") return; // which leaves the page
     event.preventDefault();
     const button = form.querySelector("button");
     button.disabled = true;

@@ -1,0 +1,101 @@
+/* What became of a run, said once, wherever the person is on the site. */
+
+import { say } from "../channels_progress/announcer.js";
+import { FINISHED } from "../channels_progress/snapshot.js";
+import { Wording } from "../channels_progress/wording.js";
+import { tell } from "./lists.js";
+
+const NOBODY = "00000000-0000-0000-0000-000000000000"; // stands for the run in addresses
+const STAY = 8_000; // ms that good news stay
+const MOST = 3;
+const ELSEWHERE = 500; // ms in which a tab that is seen may say it first
+
+const list = document.querySelector(".toasts");
+const pattern = document.querySelector("#toast").content.firstElementChild;
+const states = new Map(); // run -> state
+const waiting = new Map(); // key -> envelope, of a tab that nobody sees
+const wording = new Wording();
+
+const isNews = (state) => FINISHED.has(state) || state === "lost";
+const keyOf = ({ run, state }) => `${run} ${state}`;
+const textOf = ({ title, task, state }) => `${title || task}: ${wording.say(`state.${state}`)}`;
+const toastOf = (run) => list.querySelector(`[run="${run}"]`)?.closest("li");
+
+/* An envelope of any element of the page. */
+export function notice(envelope) {
+  const { run, state } = envelope;
+  const before = states.get(run);
+  states.set(run, state);
+  if (!before || before === state) return;
+  if (isNews(state)) show(envelope);
+  else toastOf(run)?.remove(); // it was lost, and is not
+}
+
+export function show(envelope) {
+  if (!document.hidden) return void toast(envelope);
+  waiting.set(keyOf(envelope), envelope);
+  setTimeout(() => waiting.has(keyOf(envelope)) && notify(envelope), ELSEWHERE);
+}
+
+/* Another tab has said it. */
+export function forget(key) {
+  waiting.delete(key);
+}
+
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) return;
+  for (const envelope of waiting.values()) toast(envelope);
+  waiting.clear();
+});
+
+function toast(envelope) {
+  const { run, state } = envelope;
+  tell(keyOf(envelope));
+  if (document.querySelector(`.alone [run="${run}"]`)) return; // its own page says it
+  toastOf(run)?.remove();
+  const item = pattern.cloneNode(true);
+  const bar = item.querySelector("task-progress");
+  const link = item.querySelector("a");
+  link.href = link.getAttribute("href").replace(NOBODY, run);
+  bar.setAttribute("envelope", JSON.stringify(envelope));
+  bar.setAttribute("run", run);
+  item.querySelector(".toast-close").onclick = () => item.remove();
+  list.append(item);
+  while (list.children.length > MOST) list.firstElementChild.remove();
+  say(textOf(envelope));
+  if (state === "succeeded" || state === "cancelled") setTimeout(() => leave(item), STAY);
+}
+
+/* Not from under somebody's hands. */
+function leave(item) {
+  if (item.matches(":hover, :focus-within")) setTimeout(() => leave(item), STAY);
+  else item.remove();
+}
+
+// -- Outside of the page, for who has asked for it
+
+const WISH = "HomeApp.notify";
+
+export function offerNotifications(button) {
+  if (!("Notification" in window) || !isSecureContext) return;
+  const on = () => Notification.permission === "granted" && localStorage.getItem(WISH) === "1";
+  const paint = () => button.setAttribute("aria-pressed", `${on()}`);
+  button.onclick = async () => {
+    const wish = !on() && (await Notification.requestPermission()) === "granted";
+    localStorage.setItem(WISH, wish ? "1" : "0");
+    button.disabled = Notification.permission === "denied";
+    paint();
+  };
+  button.hidden = Notification.permission === "denied";
+  paint();
+}
+
+function notify(envelope) {
+  if (localStorage.getItem(WISH) !== "1" || Notification.permission !== "granted") return;
+  try {
+    const note = new Notification(textOf(envelope), { tag: envelope.run });
+    note.onclick = () => window.focus();
+  } catch {
+    // Some mobile browsers want a service worker for it.
+  }
+}
