@@ -52,7 +52,7 @@ class RunChangeList(ChangeList):
 class RunAdmin(Base):
     """Runs are looked at and cancelled here; only workers and viewers change them."""
 
-    list_display = ("__str__", "state_now", "percent_now", "owner", "created", "ended")
+    list_display = ("name", "state_now", "percent_now", "owner", "created", "ended")
     list_filter = ("state", "task", "created")
     search_fields = ("id__startswith", "=owner", "title")
     search_help_text = _("The run's id, its owner's name (u:1), or words of its title.")
@@ -93,6 +93,10 @@ class RunAdmin(Base):
         return request.user.has_perm("channels_progress.change_run")
 
     # -- What is shown ------------------------------------------------------------
+
+    @admin.display(description=_("run"), ordering="title")
+    def name(self, row: Run) -> str:
+        return row.title or row.task.rpartition(".")[2]
 
     @admin.display(description=_("state"), ordering="state")
     def state_now(self, row: Any) -> str:

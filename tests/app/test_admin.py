@@ -84,6 +84,14 @@ def test_the_list_asks_the_history_no_more_for_more_rows(viewer, store, add):
     assert counts[0] == counts[1]
 
 
+def test_a_run_without_a_title_is_called_by_its_task(viewer, store, add):
+    add(title="Import of May")
+    add(task="pages.tasks.copy_rows")
+    page = viewer.get(LIST).content.decode()
+    assert ">Import of May</a>" in page
+    assert ">copy_rows</a>" in page
+
+
 def test_an_ended_run_is_not_read_from_the_store(viewer, store, add, end, reads):
     end(add(), timezone.now())
     assert cells(viewer.get(LIST), "state_now") == ["Succeeded"]
