@@ -23,11 +23,18 @@ def shared_lab():
 
 
 @pytest.fixture
-def lab(shared_lab, request):
+def lab(shared_lab):
     """A lab that many scenarios share; who breaks its store needs one of their own."""
-    yield shared_lab
+    return shared_lab
+
+
+@pytest.fixture(autouse=True)
+def logs_of_failures(request):
+    """The ends of all logs of the labs that are open, where a test fails."""
+    yield
     if failed(request):
-        print(shared_lab.logs(20))
+        for lab in list(Lab.open):
+            print(lab.logs(20))
 
 
 # --- Many at once ---------------------------------------------------------------------

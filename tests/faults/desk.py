@@ -25,7 +25,9 @@ from django.db import close_old_connections  # noqa: E402
 
 from CeleryProgressbar.celery import app  # noqa: E402
 from channels_progress import runs  # noqa: E402
-from channels_progress.errors import ProgressError  # noqa: E402
+from channels_progress.errors import ProgressError, Unavailable  # noqa: E402
+from channels_progress.models import Run  # noqa: E402
+from channels_progress.store import ERRORS, get_store  # noqa: E402
 
 LOOK = 0.04  # seconds between two looks
 FINISHED = {"succeeded", "failed", "cancelled"}
@@ -82,10 +84,22 @@ def result(run):
     return {"status": found.status, "result": repr(found.result)}
 
 
-def queued(queue):
-    """Messages in a queue of a Redis broker."""
-    with app.connection_for_read() as connection:
-        return {"count": connection.default_channel.client.llen(queue)}
+def ping():
+    try:
+        get_store().ping()
+    except ERRORS as error:
+        raise Unavailable(repr(error)) from error
+    return {"pong": True}
+
+
+def history(run):
+    row = Run.objects.get(pk=run)
+    return {"state": row.state, "cursor": row.cursor, "document": row.document}
+
+
+def workers():
+    """The workers that answer."""
+    return {"names": list(app.control.inspect(timeout=1).ping() or ())}
 
 
 def answer(ref, do, **arguments):

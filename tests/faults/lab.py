@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from typing import ClassVar
 
 from tests.stack import PATIENCE, ROOT, Stack, Worker, wait_for
 
@@ -252,6 +253,8 @@ class Lab(Stack):
     worker that serves it.
     """
 
+    open: ClassVar = set()
+
     def __init__(self, *, env=None, desk_env=None, server=None, redis_url=None):
         short = {
             "PROGRESS_LOST_AFTER": str(LOST_AFTER),
@@ -290,6 +293,7 @@ class Lab(Stack):
         except BaseException:
             self.close()
             raise
+        self.open.add(self)
         return self
 
     def __exit__(self, kind, *exc):
@@ -305,6 +309,7 @@ class Lab(Stack):
             assert "The reporter met an error" not in process.output, process.output
 
     def close(self):
+        self.open.discard(self)
         if hasattr(self.desk, "popen"):
             self.desk.kill()
         super().close()

@@ -1,0 +1,288 @@
+"""The store breaks in the middle of runs; the broker and the viewer do not."""
+
+import contextlib
+import threading
+import time
+from collections import Counter
+
+import pytest
+
+from tests.faults.lab import LOST_AFTER, REAL, Lab, Refused, within
+from tests.faults.proxy import Proxy
+from tests.stack import wait_for
+
+OUTAGE = 20.0 if REAL else 4.0  # seconds
+MANY = 1000 if REAL else 300
+TRUTH = 5.0  # seconds after the store's return
+
+
+class FaultyStore(Lab):
+    """Workers and web reach the store through a proxy, and the broker directly."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.proxy = Proxy(self.valkey.port)
+        through = f"redis://127.0.0.1:{self.proxy.port}/0"
+        self.env |= {
+            "REDIS_URL": through,
+            "CELERY_BROKER_URL": self.valkey.url,
+            "CELERY_RESULT_BACKEND": self.valkey.url,
+        }
+        self.desk.env |= self.env
+
+    def close(self):
+        super().close()
+        self.proxy.close()
+
+
+@pytest.fixture(scope="module")
+def faulty_lab():
+    with FaultyStore() as lab:
+        lab.hire(concurrency=4)
+        yield lab
+
+
+@pytest.fixture
+def lab(faulty_lab):
+    yield faulty_lab
+    faulty_lab.proxy.restore()
+    faulty_lab.proxy.cut()
+    wait_for(lambda: store_answers(faulty_lab), "the store is back")
+
+
+def store_answers(lab):
+    with contextlib.suppress(Refused):
+        return lab.desk("ping")
+    return False
+
+
+@contextlib.contextmanager
+def outage(lab, kind):
+    """The store is away for OUTAGE seconds at least, in one of four ways."""
+    getattr(lab.proxy, kind)()
+    back = time.monotonic() + OUTAGE
+    yield
+    # The length of the outage is what is tested, so this is waited for blindly.
+    time.sleep(max(0.0, back - time.monotonic()))
+    lab.proxy.restore()
+    if kind == "blackhole":
+        lab.proxy.cut()  # a swallowed connection never comes back by itself
+
+
+def took(run):
+    """Seconds between the first begin and the last end of its bodies."""
+    return run.noted("end")[-1]["at"] - run.begins[0]["at"]
+
+
+KINDS = ["down", "stall", "blackhole"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_body_notices_nothing(lab, measure, kind):
+    """It begins before the outage and ends after it."""
+    n = int((OUTAGE + 3) / 0.02)
+    run = lab.start("steps", n=n)
+    run.until_stepping()
+    with outage(lab, kind):
+        run.until("unavailable")
+    back = time.monotonic()
+    run.until("running", attempt=1)
+    measure(f"store {kind}: running again", run.seen_at - back, within(TRUTH))
+    end = run.until_end()
+    assert (end["state"], end["attempt"], end["current"]) == ("succeeded", 1, n)
+    assert took(run) < 1.3 * n * 0.02 + 2
+    assert len(run.begins) == 1
+    assert run.percents_never_fall()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_body_begins_and_ends_in_the_outage(lab, measure, kind):
+    first = lab.start("gated")
+    first.until_stepping()
+    second = lab.start("steps", owner="not-yet", n=20)
+    with outage(lab, kind):
+        worker = lab.hire("not-yet", concurrency=1)
+        first.open()
+        first.until_body_ended()
+        second.until_body_ended()
+    back = time.monotonic()
+    for run, what in ((first, "ended"), (second, "begun and ended")):
+        end = run.until_end()
+        assert (end["state"], end["attempt"]) == ("succeeded", 1)
+        measure(
+            f"store {kind}: {what} in the outage, shown",
+            run.seen_at - back,
+            within(TRUTH),
+        )
+        assert len(run.begins) == 1
+    assert second.now()["current"] == 20
+    # Its begin may take 1 s, its end 5 s.
+    assert took(second) < 20 * 0.02 + 1 + 2
+    worker.stop()
+
+
+@pytest.mark.parametrize("kind", ["down", "blackhole"])
+def test_many_short_tasks_in_the_outage(lab, measure, kind):
+    """The time for a store that is away is spent once, not once a task."""
+    owner = f"many-{kind}"
+    runs = lab.desk("start_many", count=MANY, task="quick", kwargs={}, owner=owner)[
+        "runs"
+    ]
+    getattr(lab.proxy, kind)()
+    since = time.monotonic()
+    lab.hire(owner, concurrency=2)
+    bodies = [lab.run(run) for run in runs]
+    wait_for(lambda: all(run.noted("end") for run in bodies[-1:]), "the last one", 120)
+    wait_for(lambda: all(run.noted("end") for run in bodies), "all of them", 60)
+    measure(
+        f"{MANY} short tasks, store {kind}: done",
+        time.monotonic() - since,
+        within(10 + MANY * 0.03),
+    )
+    lab.proxy.restore()
+    lab.proxy.cut()
+    back = time.monotonic()
+
+    def told():
+        return Counter(lab.desk("read", runs_=runs)["states"])
+
+    try:
+        wait_for(lambda: set(told()) == {"succeeded"}, "all ends are told")
+    except AssertionError:
+        raise AssertionError(told()) from None
+    measure(
+        f"{MANY} short tasks, store {kind}: all told",
+        time.monotonic() - back,
+        within(TRUTH),
+    )
+    assert all(len(run.begins) == 1 for run in bodies)
+    # The breaker closes by itself: what comes next is told at once.
+    assert lab.start("quick", owner=owner).until_end()["state"] == "succeeded"
+
+
+def test_connections_are_cut_one_by_one(lab):
+    """In the middle of every verb; each is sent again, and counts once."""
+    stop = threading.Event()
+
+    def cut():
+        while not stop.wait(0.01):
+            lab.proxy.cut_one()
+
+    cutter = threading.Thread(target=cut)
+    cutter.start()
+    try:
+        runs = []
+        for _ in range(20):
+            runs += [lab.start("steps", n=30), lab.start("retries_once", countdown=0)]
+        paused = lab.start("checkpointed", n=50)
+        paused.until_stepping()
+        paused.pause()
+        paused.until("paused")
+        paused.resume()
+        paused.open()
+        cancelled = lab.start("gated")
+        cancelled.until_stepping()
+        cancelled.cancel()
+        for run in runs:
+            run.until_end()
+    finally:
+        stop.set()
+        cutter.join()
+    assert {run.until_end()["state"] for run in runs} == {"succeeded"}
+    assert cancelled.until_end()["state"] == "cancelled"
+    assert paused.until_end()["state"] == "succeeded"
+    for run in runs:
+        expected = 2 if run.now()["task"] == "retries_once" else 1
+        assert (run.now()["attempt"], len(run.begins)) == (expected, expected)
+        assert run.percents_never_fall()
+
+
+def test_the_store_is_out_of_memory(lab, measure):
+    client = lab.valkey.client
+    n = 150
+    run = lab.start("steps", owner="hungry", n=n)
+    # The broker is the same server, so the worker has the message before it is full.
+    lab.hire("hungry", concurrency=1)
+    run.until_stepping()
+    client.config_set("maxmemory", "1mb")
+    try:
+        run.until_body_ended()
+        assert took(run) < 1.5 * n * 0.02 + 2
+    finally:
+        client.config_set("maxmemory", "0")
+    back = time.monotonic()
+    assert run.until_end()["state"] == "succeeded"
+    measure("store out of memory: the end is shown", run.seen_at - back, within(TRUTH))
+
+
+def test_the_history_is_away_while_runs_end(lab, measure):
+    """The other runs of the process are not silenced by it."""
+    lab.hire("no-history", pool="threads", concurrency=2)
+    first = lab.start("gated", owner="no-history")
+    second = lab.start("gated", owner="no-history")
+    first.until_stepping()
+    second.until_stepping()
+    database = lab.directory / "db.sqlite3"
+    with no_database(database):
+        first.open()
+        assert first.until_end()["state"] == "succeeded"
+        before = second.log[-1][1]["current"]
+        wait_for(lambda: second.log[-1][1]["current"] > before + 100, "it goes on")
+        assert "lost 1" not in second.story()
+        with pytest.raises(Refused) as refused:
+            lab.start("quick")
+        assert refused.value.code in ("exception", "unavailable")
+    back = time.monotonic()
+    wait_for(
+        lambda: lab.desk("history", run=first.id)["state"] == "succeeded",
+        "the end is in the history",
+    )
+    measure("history away: the end is written", time.monotonic() - back, within(TRUTH))
+    second.open()
+    assert second.until_end()["state"] == "succeeded"
+
+
+@contextlib.contextmanager
+def no_database(database):
+    """Nobody can open it."""
+    files = [p for p in database.parent.glob(database.name + "*") if p.is_file()]
+    hidden = database.parent / "hidden"
+    hidden.mkdir(exist_ok=True)
+    for file in files:
+        file.rename(hidden / file.name)
+    database.mkdir()
+    try:
+        yield
+    finally:
+        database.rmdir()
+        for file in files:
+            (hidden / file.name).rename(file)
+
+
+def test_store_and_history_are_both_away(lab):
+    """Viewers are told so; nobody is told that there is no such run."""
+    run = lab.start("gated")
+    run.until_stepping()
+    with no_database(lab.directory / "db.sqlite3"), outage(lab, "down"):
+        for id in (run.id, "00000000-0000-4000-8000-000000000000"):
+            with pytest.raises(Refused) as refused:
+                lab.desk("get", run=id)
+            assert refused.value.code == "unavailable"
+    run.open()
+    assert run.until_end()["state"] == "succeeded"
+
+
+def test_a_run_longer_than_lost_after_survives_an_outage_of_that_length(lab):
+    """Its duplicate comes back meanwhile; the original still is the only one."""
+    run = lab.start("gated")
+    run.until_stepping()
+    lab.proxy.down()
+    # A word must be missing for longer than LOST_AFTER.
+    time.sleep(LOST_AFTER + 2)
+    lab.proxy.restore()
+    run.until("unavailable")
+    run.until("running")
+    run.open()
+    end = run.until_end()
+    assert end["state"] == "succeeded"
+    assert run.now()["attempt"] == end["attempt"]
