@@ -50,14 +50,13 @@ def _ask(id: str, verb: str) -> Snapshot:
     try:
         answer = store.call(verb, id, lost=int(conf.LOST_AFTER * 1000))
         if answer.code == "done":
-            stored = store.read([id])[id]
+            _close(id)
     except ERRORS as error:
         raise unavailable() from error
     if answer.code == "missing" and verb == "cancel":
         _cancel_row(id)
     elif answer.code == "done":
-        history.close(stored.snapshot, hop=stored.hop, cursor=stored.cursor)
-        logger.info("Run %s: %s asked, %s at once", id, verb, stored.snapshot.state)
+        logger.info("Run %s: %s asked, %s at once", id, verb, answer.state)
     if answer.code in ("done", "asked"):
         tell(id)
     return get(id)
@@ -83,15 +82,29 @@ def resume(id: str) -> Snapshot:
     if answer.code != "resumed":
         return get(id)
     hop = int(answer.extra[0])
+    history.reopen(id, hop=hop)  # before it may end
     try:
         publish(row, hop, "resume", answer.snapshot().queued)
     except Exception as error:  # kombu's transports raise what they like
         logger.warning("Run %s could not be resumed: %r", id, error)
-        store.call("repause", id, hop=hop)
+        _repause(id, hop)
         raise unavailable() from error
-    history.reopen(id, hop=hop)
     tell(id)
     return get(id)
+
+
+def _repause(id: str, hop: int) -> None:
+    try:
+        if get_store().call("repause", id, hop=hop).code == "done":
+            _close(id)
+    except ERRORS as error:
+        raise unavailable() from error
+
+
+def _close(id: str) -> None:
+    """Write what the store says to the history."""
+    stored = get_store().read([id])[id]
+    history.close(stored.snapshot, hop=stored.hop, cursor=stored.cursor)
 
 
 def _seed(row: Run) -> dict[str, object]:

@@ -10,7 +10,7 @@ from celery.backends.redis import ResultConsumer
 from celery.contrib.testing.worker import start_worker
 
 from CeleryProgressbar.celery import app
-from channels_progress import catalogue, runs
+from channels_progress import catalogue, progress, runs
 from channels_progress.reporter import get_reporter
 from channels_progress.store import get_store
 from tests.core import tasks
@@ -120,3 +120,12 @@ def until(run, state):
         return snapshot if snapshot.shown == state else None
 
     return wait_for(reached, f"run {run} {state}")
+
+
+def endless(task):
+    """A body that takes steps until it is stopped."""
+    pause = threading.Event()
+    progress.set(0, total=1 << 40)
+    while True:
+        progress.advance()
+        pause.wait(0.01)

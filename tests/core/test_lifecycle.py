@@ -17,7 +17,7 @@ from channels_progress import Cancelled, Superseded, TaskError, progress, runs
 from channels_progress.models import Run
 from channels_progress.reporter import get_reporter
 from tests.core import tasks
-from tests.core.conftest import until
+from tests.core.conftest import endless, until
 from tests.core.hand import Hand
 from tests.stack import wait_for
 
@@ -33,15 +33,6 @@ def once(first):
         return len(begun)
 
     return body
-
-
-def endless(task):
-    """A body that takes steps until it is stopped."""
-    pause = threading.Event()
-    progress.set(0, total=1 << 40)
-    while True:
-        progress.advance()
-        pause.wait(0.01)
 
 
 # -- Success and failure ----------------------------------------------------------

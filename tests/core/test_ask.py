@@ -1,0 +1,207 @@
+"""Asking that a run ends, pauses or goes on; and what its row says then."""
+
+import pytest
+from celery.signals import before_task_publish
+
+from CeleryProgressbar.celery import app
+from channels_progress import publish, runs
+from channels_progress.errors import Forbidden, Invalid, Unavailable
+from channels_progress.models import Run
+from tests.core import tasks
+from tests.core.conftest import endless, set_intervals, until
+from tests.core.hand import Hand
+from tests.ports import free_port
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+NOBODY_LISTENS = f"redis://127.0.0.1:{free_port()}/0"
+
+
+@pytest.fixture
+def hop(store, valkey, monkeypatch, declare):
+    """A started run whose messages no worker gets, moved by hand."""
+    declare(tasks.stoppable, pausable=True)
+    use_broker(monkeypatch, valkey.url.replace("/0", "/9"))
+    started = runs.start(tasks.stoppable, {"body": "?"}, owner="asker")
+    yield Hand(store, started.run)
+    monkeypatch.undo()
+    publish._connection.cache_clear()
+
+
+def use_broker(monkeypatch, url):
+    monkeypatch.setattr(app.conf, "broker_write_url", url)
+    publish._connection.cache_clear()
+
+
+def begun(hop):
+    hop.begin()
+    return hop.stored.lease
+
+
+def row():
+    return Run.objects.get()
+
+
+# -- cancel -----------------------------------------------------------------------
+
+
+def test_a_queued_run_is_cancelled_at_once(hop):
+    assert runs.cancel(hop.id).shown == "cancelled"
+    assert row().state == "cancelled"
+    assert row().ended
+    assert hop.begin().code == "cancelled"
+
+
+def test_a_waiting_run_is_cancelled_at_once(hop):
+    hop.end(begun(hop), 1, "waiting", reason="retry", next=2)
+    assert runs.cancel(hop.id).shown == "cancelled"
+    assert row().hop == 2
+
+
+def test_a_running_run_is_cancelling(hop):
+    begun(hop)
+    assert runs.cancel(hop.id).shown == "cancelling"
+    assert row().ended is None
+
+
+def test_a_lost_run_is_cancelled_at_once(hop):
+    number = begun(hop)
+    hop.silence()
+    assert runs.cancel(hop.id).shown == "cancelled"
+    assert hop.end(number, 1).code == "superseded"
+
+
+def test_a_paused_run_is_cancelled_at_once(hop):
+    runs.pause(hop.id)
+    assert runs.cancel(hop.id).shown == "cancelled"
+    assert row().state == "cancelled"
+
+
+def test_a_finished_run_stays_what_it_is(hop):
+    hop.end(begun(hop), 1)
+    assert runs.cancel(hop.id).shown == "succeeded"
+
+
+def test_an_end_that_the_history_missed_is_written_by_the_next_cancel(hop):
+    hop.cancel()
+    assert row().ended is None
+    assert runs.cancel(hop.id).shown == "cancelled"
+    assert row().state == "cancelled"
+
+
+def test_a_run_that_the_store_has_lost_is_over_in_the_history(hop):
+    hop.lose()
+    assert runs.cancel(hop.id).shown == "cancelled"
+    assert row().state == "cancelled"
+
+
+def test_an_unknown_run_cannot_be_cancelled(store):
+    with pytest.raises(Forbidden):
+        runs.cancel("unknown")
+
+
+def test_without_the_store_nothing_is_asked(hop, settings):
+    set_intervals(settings, REDIS_URL=NOBODY_LISTENS)
+    for ask in (runs.cancel, runs.pause, runs.resume):
+        with pytest.raises(Unavailable):
+            ask(hop.id)
+
+
+# -- pause and resume -------------------------------------------------------------
+
+
+def test_a_queued_run_is_paused_at_once(hop):
+    assert runs.pause(hop.id).shown == "paused"
+    assert row().state == "paused"
+    assert hop.begin().code == "paused"
+
+
+def test_a_running_run_is_asked_to_pause(hop):
+    begun(hop)
+    snapshot = runs.pause(hop.id)
+    assert (snapshot.shown, snapshot.asked) == ("running", "pause")
+
+
+def test_a_task_that_keeps_no_checkpoints_cannot_be_paused(hop, store):
+    other = runs.start(tasks.late, {"body": "?"}, owner="asker")
+    with pytest.raises(Invalid, match="keeps no checkpoints"):
+        runs.pause(other.run)
+    assert runs.get(other.run).state == "queued"
+
+
+def test_a_paused_run_is_published_again_as_the_next_hop(hop):
+    runs.pause(hop.id)
+    snapshot = runs.resume(hop.id)
+    assert (snapshot.shown, snapshot.reason) == ("queued", "resume")
+    assert (row().state, row().hop) == ("", 2)
+    assert hop.begin(hop=1).code == "old"
+    assert hop.begin(hop=2, kind="resume").code == "begun"
+
+
+def test_a_run_that_is_not_paused_is_not_resumed(hop):
+    begun(hop)
+    assert runs.resume(hop.id).shown == "running"
+
+
+def test_an_unknown_run_cannot_be_resumed(store):
+    with pytest.raises(Forbidden):
+        runs.resume("unknown")
+
+
+def test_a_paused_run_survives_an_emptied_store(hop):
+    number = begun(hop)
+    hop.report(number, 1, cursor='{"row":4}')
+    hop.end(number, 2, "paused", doc=hop.doc(current=4, total=10))
+    stored = hop.stored
+    runs.history.close(stored.snapshot, hop=stored.hop, cursor=stored.cursor)
+    hop.lose()
+    snapshot = runs.resume(hop.id)
+    assert (snapshot.shown, snapshot.as_dict()["current"]) == ("queued", 4)
+    assert hop.begin(hop=2, kind="resume").extra[1] == b'{"row":4}'
+
+
+def test_a_run_that_the_store_lost_unpaused_is_not_resumed(hop):
+    hop.lose()
+    assert runs.resume(hop.id).shown == "lost"
+
+
+def test_a_resume_that_cannot_be_published_is_a_pause_again(hop, monkeypatch):
+    runs.pause(hop.id)
+    use_broker(monkeypatch, NOBODY_LISTENS)
+    with pytest.raises(Unavailable):
+        runs.resume(hop.id)
+    assert runs.get(hop.id).shown == "paused"
+    assert row().state == "paused"
+    assert hop.begin(hop=2, kind="resume").code == "paused"
+
+
+def test_a_resumed_run_that_ends_at_once_stays_ended(play, declare, quick):
+    declare(tasks.stoppable, pausable=True)
+    begun = []
+
+    def body(task):
+        begun.append(task)
+        if len(begun) == 1:
+            endless(task)
+        raise ZeroDivisionError
+
+    run = play(body, task=tasks.stoppable)
+    until(run, "running")
+    runs.pause(run)
+    until(run, "paused")
+    runs.resume(run)
+    until(run, "failed")
+    assert row().state == "failed"
+
+
+def test_the_history_is_told_before_the_message_is_out(hop):
+    """A run may end before its `resume` returns: its row must not be opened then."""
+    runs.pause(hop.id)
+    states = []
+
+    def publishing(**_):
+        states.append(row().state)
+
+    before_task_publish.connect(publishing)
+    runs.resume(hop.id)
+    assert states == [""]
