@@ -25,6 +25,7 @@ from django.db import close_old_connections  # noqa: E402
 
 from CeleryProgressbar.celery import app  # noqa: E402
 from channels_progress import runs  # noqa: E402
+from channels_progress import start as start_module  # noqa: E402
 from channels_progress.errors import ProgressError, Unavailable  # noqa: E402
 from channels_progress.models import Run  # noqa: E402
 from channels_progress.store import ERRORS, get_store  # noqa: E402
@@ -48,6 +49,10 @@ def start(task, kwargs, owner, key=None, title="", watch=True):
     if watch:
         watched.setdefault(started.run, None)
     return {"run": started.run, "new": started.new}
+
+
+def run_id(owner, key):
+    return {"run": start_module.run_id(owner, key)}
 
 
 def start_many(count, **start_with):

@@ -76,13 +76,19 @@ class Desk:
                     self.replies[message["ref"]] = message
                     self.arrived.notify_all()
 
-    def __call__(self, do, **arguments):
-        """Do it there; returns the reply, or raises Refused."""
+    def tell(self, do, **arguments):
+        """Let it be done there, and do not wait."""
         ref = next(self.refs)
         line = json.dumps({"ref": ref, "do": do, **arguments}) + "\n"
         with self.arrived:
             self.popen.stdin.write(line)
             self.popen.stdin.flush()
+        return ref
+
+    def __call__(self, do, **arguments):
+        """Do it there; returns the reply, or raises Refused."""
+        ref = self.tell(do, **arguments)
+        with self.arrived:
             assert self.arrived.wait_for(lambda: ref in self.replies, PATIENCE), do
             reply = self.replies.pop(ref)
         if "code" in reply:
