@@ -1,6 +1,6 @@
 """What waits to be sent on one socket, and the close that ends it.
 
-A slow reader costs little: of each run only the latest envelope waits. A task exists
+A slow reader costs little: of each run only the latest envelope waits. A courier comes
 only while there is something to send.
 """
 
@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from typing import Any, Final
+from typing import Any, Final, cast
+
+from channels.sessions import InstanceSessionWrapper
 
 from channels_progress import counters
 from channels_progress.access import Send
+from channels_progress.courier import couriers
 
 logger = logging.getLogger("channels_progress")
 
@@ -26,7 +29,9 @@ class Outbox:
     """The way out of one socket. Created in the task that serves the socket."""
 
     __slots__ = (
+        "_busy",
         "_code",
+        "_couriers",
         "_frames",
         "_runs",
         "_send",
@@ -37,11 +42,15 @@ class Outbox:
     )
 
     def __init__(self, send: Send) -> None:
-        self._send = send
+        self._send = _direct(send)
         self._frames: list[str] = []
         self._runs: dict[str, str] = {}
         self._code: int | None = None
-        self._sender: asyncio.Task[None] | None = None
+        self._couriers = couriers()
+        self._busy = False
+        """Whether a courier is asked for or here."""
+        self._sender: asyncio.Task[Any] | None = None
+        """The courier, while it is here."""
         self._since = 0.0
         self._task = asyncio.current_task()
         self.open = True
@@ -71,7 +80,7 @@ class Outbox:
 
     def beat(self, text: str) -> None:
         """Send a sign of life, unless something is on its way anyway."""
-        if self._sender is None:
+        if not self._busy:
             self.put(text)
 
     def close(self, code: int) -> None:
@@ -105,23 +114,24 @@ class Outbox:
                 self._task.cancel()
 
     def _start(self) -> None:
-        if self._sender is None:
-            loop = asyncio.get_running_loop()
-            self._since = loop.time()
-            self._sender = loop.create_task(self._drain(loop))
+        if not self._busy:
+            self._busy = True
+            self._couriers.send(self._drain)
 
-    async def _drain(self, loop: asyncio.AbstractEventLoop) -> None:
+    async def _drain(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._sender = asyncio.current_task()
         try:
             while (message := self._next()) is not None:
-                await self._send(message)
                 self._since = loop.time()
+                await self._send(message)
             if self._code is not None and self.open:
                 self.open = False
                 await close(self._send, self._code)
         except Exception as error:  # servers raise what they like when a reader is gone
             self.drop(f"sending failed: {error!r}")
         finally:
-            self._sender = None
+            self._busy, self._sender = False, None
 
     def _next(self) -> dict[str, Any] | None:
         if self._frames:
@@ -130,6 +140,15 @@ class Outbox:
             run = next(iter(self._runs))
             return {"type": "websocket.send", "text": self._runs.pop(run)}
         return None
+
+
+def _direct(send: Send) -> Send:
+    """Without Channels' session wrapper: it looks at the session at every frame, and
+    can save it only with an HTTP response."""
+    wrapper = getattr(send, "__self__", None)
+    if isinstance(wrapper, InstanceSessionWrapper):
+        return cast(Send, wrapper.real_send)
+    return send
 
 
 async def close(send: Send, code: int) -> None:
