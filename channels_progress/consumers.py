@@ -27,6 +27,7 @@ from channels_progress.errors import (
     Unavailable,
 )
 from channels_progress.outbox import COME_BACK, Outbox, teach_daphne
+from channels_progress.seat import Seat
 
 logger = logging.getLogger("channels_progress")
 
@@ -87,7 +88,7 @@ class ProgressConsumer(AsyncConsumer):  # type: ignore[misc]  # Channels has no 
         await receive()
         await send({"type": "websocket.accept"})
         self.outbox = Outbox(send)
-        self.seat = watch.Seat(access.viewer_of(scope), self.outbox)
+        self.seat = Seat(access.viewer_of(scope), self.outbox)
         self.watch = watch.current()
         self.bucket = Bucket(asyncio.get_running_loop().time())
         self.asks: asyncio.Lock | None = None

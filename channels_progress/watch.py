@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import json
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -17,13 +16,13 @@ from dataclasses import replace
 from typing import Any, Final
 
 from channels_progress import access, counters, runs
-from channels_progress.access import Viewer
 from channels_progress.conf import conf
 from channels_progress.ear import Ear
 from channels_progress.errors import Forbidden, ProgressError, Unavailable
 from channels_progress.gate import Gate
-from channels_progress.outbox import Outbox
-from channels_progress.run import HEAD, RUNNING, Snapshot
+from channels_progress.run import Snapshot
+from channels_progress.seat import Place, Seat
+from channels_progress.topic import Topic, live, offer, outlive, vanished
 
 logger = logging.getLogger("channels_progress")
 
@@ -36,92 +35,6 @@ SOON: Final = 0.5  # s; a subscription may be later than it says, an outage may 
 UNHEARD: Final = 500  # ms after a change when its message must have come
 EXPIRE: Final = 1.0  # s between two looks for sockets that take nothing
 RENEW: Final = 600.0  # s; the core layer forgets groups after a day
-
-
-def offer(seen: Snapshot | None, new: Snapshot, *, live: bool) -> bool | None:
-    """Whether `new` replaces `seen`; None where only the store can tell.
-
-    Ordered by epoch and rev. A message of another epoch is not believed, a read is.
-    """
-    if seen is None or seen.epoch != new.epoch:
-        return None if live else True
-    if new.rev == seen.rev:
-        return not live and new.shown != seen.shown
-    return new.rev > seen.rev
-
-
-class Place:
-    """One socket's watch on one run."""
-
-    __slots__ = ("ref", "token")
-
-    def __init__(self, token: str | None, ref: str | int | None) -> None:
-        self.token, self.ref = token, ref
-
-
-class Seat:
-    """One socket: who looks, at what, and the way to them."""
-
-    __slots__ = ("outbox", "places", "slot", "until", "viewer")
-
-    def __init__(self, viewer: Viewer, outbox: Outbox) -> None:
-        self.viewer, self.outbox = viewer, outbox
-        self.places: dict[str, Place] = {}
-        self.until: str | None = None
-        """The run whose end closes this socket."""
-        self.slot = 0
-
-    def tell(self, payload: dict[str, Any]) -> None:
-        self.outbox.put(json.dumps(payload, separators=(",", ":")))
-
-
-class Topic:
-    """One watched run, and the newest that is known of it."""
-
-    __slots__ = (
-        "_text",
-        "due",
-        "fresh",
-        "heard",
-        "held",
-        "id",
-        "seats",
-        "silent",
-        "snapshot",
-        "told",
-        "vanished",
-    )
-
-    def __init__(self, id: str) -> None:
-        self.id = id
-        self.snapshot: Snapshot | None = None
-        self.seats: set[Seat] = set()
-        self.held = 0
-        """How many are about to take a seat."""
-        self.due = 0.0
-        """When the store is to be read again, unless something is heard before."""
-        self.fresh = False
-        """Joined just now: what was published meanwhile may have been missed."""
-        self.heard = 0
-        """The newest rev that a message brought, or that needed none."""
-        self.silent: float | None = None
-        """Since when the store could not be read."""
-        self.told = False
-        """Whether the viewers know that."""
-        self.vanished: float | None = None
-        """Since when the store has lost the run."""
-        self._text: str | None = None
-
-    @property
-    def text(self) -> str:
-        """The envelope; encoded once."""
-        if self._text is None:
-            assert self.snapshot is not None
-            self._text = self.snapshot.envelope()
-        return self._text
-
-    def show(self, snapshot: Snapshot) -> None:
-        self.snapshot, self._text = snapshot, None
 
 
 class Watch:
@@ -278,7 +191,7 @@ class Watch:
         topic = self._topics.get(message["run"])
         if topic is None:
             return
-        snapshot = _live(topic, message)
+        snapshot = live(topic, message)
         verdict = offer(topic.snapshot, snapshot, live=True) if snapshot else None
         if snapshot is None or verdict is None:
             self._ask(topic.id)
@@ -294,9 +207,9 @@ class Watch:
         seen, recovered = topic.snapshot, topic.told
         topic.silent, topic.told = None, False
         self._rest(topic)
-        if seen is not None and _vanished(seen, found):
+        if seen is not None and vanished(seen, found):
             topic.vanished = topic.vanished or self._loop.time()
-            found = _outlive(seen, found, self._loop.time() - topic.vanished)
+            found = outlive(seen, found, self._loop.time() - topic.vanished)
         else:
             topic.vanished = None
         verdict = offer(seen, found, live=False)
@@ -479,48 +392,6 @@ async def _every(
             await act()
         except Exception:
             logger.exception("%s failed", act)
-
-
-def _live(topic: Topic, message: dict[str, Any]) -> Snapshot | None:
-    """The snapshot that a message carries, or None: then the store has it."""
-    head, text, seen = message.get("head"), message.get("text"), topic.snapshot
-    if seen is None or not isinstance(head, dict) or not isinstance(text, str):
-        return None
-    try:
-        values = {name: head[name] for name in (*HEAD, "now")}
-    except KeyError:  # of another version
-        return None
-    return Snapshot(
-        id=topic.id,
-        members=text,
-        owner=seen.owner,
-        lost_after=int(conf.LOST_AFTER * 1000),
-        **values,
-    )
-
-
-def _vanished(seen: Snapshot, found: Snapshot) -> bool:
-    """Whether the history alone is left of a run that was seen in the store."""
-    return bool(seen.epoch and not found.epoch and not found.finished)
-
-
-def _outlive(seen: Snapshot, found: Snapshot, seconds: float) -> Snapshot:
-    """What to show of a run that the store lost `seconds` ago.
-
-    A worker that lives brings it back at its next word. If it says none for as long as
-    a worker may be silent, the run is lost, at the point where it was seen last.
-    """
-    silent = seen.now - seen.seen + 1000 * seconds
-    patience = 1000 * conf.RECONCILE_INTERVAL
-    if silent < (seen.lost_after if seen.state == RUNNING else patience):
-        return seen
-    return replace(
-        found,
-        members=seen.members,
-        attempt=seen.attempt,
-        started=seen.started,
-        seen=min(seen.seen, found.now - found.lost_after - 1),
-    )
 
 
 def _again(error: ProgressError) -> ProgressError:

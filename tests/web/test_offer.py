@@ -3,7 +3,7 @@
 import pytest
 
 from channels_progress.run import Snapshot
-from channels_progress.watch import offer
+from channels_progress.topic import offer
 
 
 def snapshot(epoch="a", rev=3, state="running", now=0, seen=0):
