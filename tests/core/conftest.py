@@ -116,8 +116,8 @@ def until(run, state):
     """Wait for a run's shown state; its snapshot then."""
 
     def reached():
-        snapshot = runs.get(run)
-        return snapshot if snapshot.shown == state else None
+        snapshot = runs.read([run])[run]
+        return snapshot if getattr(snapshot, "shown", "") == state else None
 
     return wait_for(reached, f"run {run} {state}")
 

@@ -1,0 +1,538 @@
+"""What happens before a body, in a real worker: the lease is taken, or it does not run."""
+
+import json
+import os
+import socket
+import subprocess
+import threading
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+from celery.result import AsyncResult
+from django.db import connection
+
+from CeleryProgressbar.celery import app
+from channels_progress import Superseded, history, progress, reporter, runs
+from channels_progress.begin import MAIN, dead
+from channels_progress.current import Progress
+from channels_progress.header import Header
+from channels_progress.models import Run
+from channels_progress.reporter import Lease, breaker, get_reporter
+from channels_progress.store import get_store
+from tests.core import tasks
+from tests.core.conftest import endless, set_intervals, until
+from tests.core.hand import Hand, lease
+from tests.stack import Valkey, wait_for
+
+OWN = f"{socket.gethostname()}|{MAIN}|{os.getpid()}"  # how a lease is signed here
+OTHER = "elsewhere|abc|1"
+
+
+@pytest.fixture
+def hand(worker, transactional_db, play):
+    """A run in the store whose messages are published by the test."""
+    return Hand(get_store())
+
+
+def deliver(
+    hand, body, *, task=tasks.late, hop=1, kind="start", queue="celery", **more
+):
+    """Publish a message of the run; its body does `body(task)`."""
+    header = Header(run=hand.id, owner="o", task="late", hop=hop, kind=kind)
+    task.apply_async(
+        kwargs=tasks.kwargs_of(body),
+        task_id=hand.id,
+        headers=header.as_headers(),
+        queue=queue,
+        **more,
+    )
+
+
+def redeliver(hand, body):
+    """The same, as Redis delivers it again after the visibility timeout."""
+    queue = uuid.uuid4().hex
+    deliver(hand, body, queue=queue)
+    client = get_store().client
+    message = json.loads(client.rpop(queue))
+    info = message["properties"]["delivery_info"]
+    info |= {"redelivered": True, "routing_key": "celery"}
+    client.lpush("celery", json.dumps(message))
+
+
+def finished(hand):
+    """The run, once it has ended and its body is over."""
+    return until(hand.id, "succeeded")
+
+
+def dropped(caplog, why):
+    """Wait until a message of a run was dropped."""
+    wait_for(lambda: f"dropped: {why}" in caplog.text, f"a message dropped: {why}")
+
+
+# -- The lease is taken -----------------------------------------------------------
+
+
+def test_the_lease_names_the_process(hand, gate):
+    hand.create()
+    deliver(hand, lambda task: gate.wait())
+    gate.arrival()
+    assert hand.stored.worker == OWN
+    gate.open()
+    finished(hand)
+
+
+def test_a_begin_is_one_structured_line_in_the_log(hand, caplog):
+    hand.create()
+    deliver(hand, lambda task: None)
+    finished(hand)
+    first, last = (r.progress for r in caplog.records if hasattr(r, "progress"))
+    assert (first["run"], first["from"], first["to"]) == (hand.id, "queued", "running")
+    assert (last["from"], last["to"], last["worker"]) == ("running", "succeeded", OWN)
+
+
+def test_a_process_that_died_here_is_not_waited_for(hand):
+    hand.create()
+    first = lease(hand.begin(worker=OWN))
+    deliver(hand, lambda task: "again")
+    assert finished(hand).attempt == 2
+    assert hand.stored.lease > first
+
+
+def test_a_lost_lease_is_taken_over(hand):
+    hand.create()
+    hand.begin(worker=OTHER)
+    hand.silence()
+    deliver(hand, lambda task: "again")
+    assert finished(hand).attempt == 2
+
+
+def test_a_redelivery_of_a_lost_run_is_published_afresh(hand):
+    hand.create()
+    hand.begin(worker=OTHER)
+    hand.silence()
+    fresh = []
+    redeliver(hand, lambda task: fresh.append(dict(task.request.delivery_info)))
+    assert finished(hand).attempt == 2
+    assert [info["redelivered"] for info in fresh] == [False]
+
+
+# -- Duplicates -------------------------------------------------------------------
+
+
+def test_a_duplicate_is_parked_and_never_runs_beside_the_original(
+    hand, gate, settings, caplog
+):
+    set_intervals(settings, LOST_AFTER=1, HEARTBEAT_INTERVAL=0.2)
+    begun = []
+
+    def body(task):
+        begun.append(task)
+        gate.wait()
+
+    hand.create()
+    deliver(hand, body)
+    gate.arrival()
+    deliver(hand, body)
+    wait_for(lambda: hand.field("mark"), "the duplicate parked")
+    gate.open()
+    dropped(caplog, "succeeded")
+    assert len(begun) == 1
+
+
+def test_a_parked_duplicate_takes_over_once_the_original_is_lost(hand, settings):
+    set_intervals(settings, LOST_AFTER=1)
+    hand.create()
+    hand.begin(worker=OTHER)
+    deliver(hand, lambda task: "again")
+    assert finished(hand).attempt == 2
+
+
+def test_a_second_duplicate_is_dropped(hand, caplog):
+    hand.create()
+    hand.begin(worker=OTHER)
+    deliver(hand, lambda task: None)
+    wait_for(lambda: hand.field("mark"), "the duplicate parked")
+    deliver(hand, lambda task: None)
+    dropped(caplog, "dropped")
+    runs.cancel(hand.id)
+
+
+def test_two_messages_at_once_in_one_process_run_one_body(hand, settings, caplog):
+    set_intervals(settings, LOST_AFTER=1, HEARTBEAT_INTERVAL=0.2)
+    begun, pause = [], threading.Event()
+
+    def body(task):
+        begun.append(task)
+        pause.wait(0.3)
+
+    hand.create()
+    for _ in range(8):
+        deliver(hand, body)
+    finished(hand)
+    dropped(caplog, "succeeded")
+    assert len(begun) == 1
+
+
+def test_a_duplicate_that_cannot_be_parked_goes_back(hand, monkeypatch, settings):
+    set_intervals(settings, LOST_AFTER=600)
+    hand.create()
+    hand.begin(worker=OTHER)
+    failures = []
+
+    class Failing(type(app.amqp)):
+        @property
+        def send_task_message(self):
+            def refuse(*args, **kwargs):
+                failures.append(args)
+                raise OSError("the broker is gone")
+
+            return refuse
+
+    deliver(hand, lambda task: "again")
+    with monkeypatch.context() as patched:
+        patched.setattr(app.amqp, "__class__", Failing)
+        wait_for(lambda: len(failures) > 1, "the message back, and again")
+    wait_for(lambda: hand.field("mark"), "the duplicate parked")
+    runs.cancel(hand.id)
+
+
+# -- Refused ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", ["succeeded", "failed", "paused"])
+def test_a_message_of_a_run_that_is_over_or_paused_is_dropped(hand, caplog, state):
+    hand.create()
+    hand.end(lease(hand.begin()), 1, state)
+    deliver(hand, lambda task: pytest.fail("it ran"))
+    dropped(caplog, state)
+    assert hand.snapshot.state == state
+
+
+def test_a_message_of_a_cancelled_run_is_dropped_and_celery_says_revoked(hand, caplog):
+    hand.create()
+    hand.cancel()
+    deliver(hand, lambda task: pytest.fail("it ran"))
+    dropped(caplog, "cancelled")
+    wait_for(lambda: AsyncResult(hand.id).state == "REVOKED", "Celery's result")
+
+
+def test_a_message_of_an_older_hop_is_dropped(hand, caplog):
+    hand.create()
+    hand.end(lease(hand.begin()), 1, "waiting", next=2)
+    deliver(hand, lambda task: pytest.fail("it ran"))
+    dropped(caplog, "old")
+
+
+def test_a_cancel_that_nobody_could_hear_is_fulfilled(hand):
+    Run.objects.create(id=hand.id, owner="o", task="core.late")
+    hand.create()
+    hand.begin(worker=OTHER)
+    hand.cancel()
+    hand.silence()
+    deliver(hand, lambda task: pytest.fail("it ran"))
+    until(hand.id, "cancelled")
+    wait_for(lambda: AsyncResult(hand.id).state == "REVOKED", "Celery's result")
+    wait_for(lambda: Run.objects.get().state == "cancelled", "the row")
+
+
+def test_a_message_that_began_three_times_in_vain_has_failed(hand):
+    Run.objects.create(id=hand.id, owner="o", task="core.late")
+    hand.create()
+    for _ in range(3):
+        hand.begin(worker=OTHER)
+        hand.silence()
+    deliver(hand, lambda task: pytest.fail("it ran"))
+    snapshot = until(hand.id, "failed")
+    sentence = "Its worker stopped 3 times."
+    assert snapshot.as_dict()["error"] == {"message": sentence}
+    wait_for(lambda: AsyncResult(hand.id).state == "FAILURE", "Celery's result")
+    wait_for(lambda: Run.objects.get().state == "failed", "the row")
+
+
+# -- The store has lost the run ---------------------------------------------------
+
+
+def test_what_nobody_knows_is_made_again(hand):
+    deliver(hand, lambda task: "done")
+    snapshot = finished(hand)
+    assert (snapshot.attempt, snapshot.owner) == (1, "o")
+
+
+def test_a_retry_that_nobody_knows_is_the_attempt_that_its_message_says(hand):
+    deliver(hand, lambda task: "done", hop=3, kind="retry", retries=2)
+    assert finished(hand).attempt == 3
+
+
+def test_a_poll_after_a_retry_that_nobody_knows_is_the_same_attempt(hand):
+    deliver(hand, lambda task: "done", hop=3, kind="poll", retries=1)
+    assert finished(hand).attempt == 2
+
+
+def test_the_cursor_of_the_history_is_gone_on_from(hand):
+    Run.objects.create(id=hand.id, owner="o", task="core.late", cursor='{"row":4}')
+    cursors = []
+    deliver(hand, lambda task: cursors.append(progress.cursor))
+    finished(hand)
+    assert cursors == [{"row": 4}]
+
+
+@pytest.mark.parametrize("state", ["succeeded", "paused"])
+def test_what_is_over_or_paused_in_the_history_does_not_run(hand, state):
+    Run.objects.create(id=hand.id, owner="o", task="core.late", state=state)
+    ran = []
+    deliver(hand, ran.append)
+    wait_for(lambda: get_store().client.llen("celery") == 0, "the message taken")
+    deliver(other := Hand(get_store()), lambda task: "later")
+    finished(other)
+    assert not ran
+    assert hand.stored is None
+
+
+def test_a_history_that_cannot_be_read_keeps_nothing_from_running(hand):
+    with hidden_table():
+        deliver(hand, lambda task: "done")
+        wait_for(lambda: hand.stored and hand.snapshot.finished, "the end")
+    wait_for(Run.objects.filter(pk=hand.id, state="succeeded").exists, "the row")
+
+
+class hidden_table:
+    """The history cannot be read or written, by anybody."""
+
+    def __enter__(self):
+        self.rename("channels_progress_run", "hidden")
+
+    def __exit__(self, *exc):
+        self.rename("hidden", "channels_progress_run")
+
+    def rename(self, old, new):
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER TABLE {old} RENAME TO {new}")
+
+
+# -- The store does not answer ----------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def other_server(tmp_path_factory):
+    server = Valkey(tmp_path_factory.mktemp("away"))
+    yield server.start()
+    server.close()
+
+
+@pytest.fixture
+def away(other_server, settings, hand):
+    """A store of its own, which the test may stop; the broker stays up."""
+    server = other_server
+    server.flush()
+    set_intervals(settings, REDIS_URL=server.url, HEARTBEAT_INTERVAL=0.1)
+    reporter._forget()  # as in a new process
+    yield server
+    if not server.running:
+        server.start()
+    wait_for(lambda: not (breaker.open or get_reporter().busy), "everything said")
+    reporter._forget()
+
+
+@pytest.fixture
+def far(away):
+    """A run in that store."""
+    return Hand(get_store())
+
+
+def test_a_body_runs_mute_until_the_store_answers(far, away, gate):
+    far.create()
+    away.kill()
+    deliver(far, lambda task: (progress.set(4, total=10), gate.wait()))
+    gate.arrival()
+    away.start()
+    snapshot = until(far.id, "running")
+    assert snapshot.attempt == 1
+    wait_for(lambda: runs.get(far.id).as_dict()["current"] == 4, "the numbers")
+    gate.open()
+    finished(far)
+
+
+def test_a_body_that_ends_while_the_store_is_away_is_said_later(far, away):
+    far.create()
+    away.kill()
+    done = threading.Event()
+    deliver(far, lambda task: done.set() or {"n": 3})
+    assert done.wait(10)
+    wait_for(lambda: get_reporter().later, "the end kept")
+    away.start()
+    assert finished(far).as_dict()["result"] == {"n": 3}
+
+
+def test_a_store_that_died_in_the_middle_gets_the_end_later(far, away, gate):
+    far.create()
+    deliver(far, lambda task: gate.wait())
+    gate.arrival()
+    away.kill()
+    gate.open()
+    wait_for(lambda: get_reporter().later, "the end kept")
+    away.start()
+    assert finished(far).attempt == 1
+
+
+def test_many_short_tasks_spend_the_time_for_a_dead_store_once(far, away):
+    hands = [Hand(get_store()) for _ in range(30)]
+    for hand in hands:
+        hand.create()
+    done = []
+    away.freeze()
+    since = time.monotonic()
+    for hand in hands:
+        deliver(hand, done.append)
+    wait_for(lambda: len(done) == 30, "the bodies")
+    took = time.monotonic() - since
+    away.thaw()
+    for hand in hands:
+        finished(hand)
+    assert took < 8  # s; not 30 x 1 s
+
+
+def test_what_comes_late_never_takes_a_lease_that_speaks(far, away):
+    far.create()
+    speaking = lease(far.begin(worker=OTHER))
+    away.kill()
+    stopped = threading.Event()
+
+    def body(task):
+        try:
+            endless(task)
+        except Superseded:
+            stopped.set()
+            raise
+
+    deliver(far, body)
+    wait_for(lambda: breaker.open, "the outage noticed")
+    away.start()
+    assert stopped.wait(10)
+    assert far.stored.lease == speaking
+    far.end(speaking, 1)
+
+
+def test_what_should_not_have_begun_says_no_end(far, away):
+    far.create()
+    far.end(lease(far.begin(worker=OTHER)), 1, "failed")
+    away.kill()
+    done = threading.Event()
+    deliver(far, lambda task: done.set())
+    assert done.wait(10)
+    wait_for(lambda: get_reporter().later, "the end kept")
+    away.start()
+    wait_for(lambda: not get_reporter().later, "the end said")
+    assert far.snapshot.state == "failed"
+
+
+def test_a_run_that_the_store_lost_comes_back_with_everything(far, away, gate, quick):
+    far.create()
+
+    def body(task):
+        progress.set(4, total=10)
+        progress.checkpoint({"row": 4})
+        gate.wait()
+
+    deliver(far, body)
+    gate.arrival()
+    wait_for(lambda: far.stored.cursor, "the report")
+    before = far.snapshot
+    far.lose()
+    wait_for(lambda: far.stored, "the run back")
+    after = far.snapshot
+    assert after.epoch != before.epoch
+    assert (after.attempt, after.started) == (before.attempt, before.started)
+    assert after.as_dict()["current"] == 4
+    assert (far.stored.cursor, after.owner) == ('{"row":4}', "o")
+    gate.open()
+    finished(far)
+
+
+def test_an_end_after_the_store_lost_the_run_is_kept(far, away, gate, slow):
+    far.create()
+    deliver(far, lambda task: gate.wait())
+    gate.arrival()
+    far.lose()
+    gate.open()
+    assert finished(far).owner == "o"
+
+
+def test_an_end_that_the_history_has_is_not_said_again(far, away, gate, slow):
+    far.create()
+    deliver(far, lambda task: gate.wait())
+    gate.arrival()
+    runs.cancel(far.id)
+    row = Run.objects.create(id=far.id, owner="o", task="core.late")
+    history.cancel(row)
+    far.lose()
+    gate.open()
+    wait_for(lambda: not get_reporter().busy, "the body over")
+    assert far.stored is None
+    assert Run.objects.get(pk=far.id).state == "cancelled"
+
+
+def test_a_run_that_the_history_says_is_over_stops(far, away, quick):
+    far.create()
+    deliver(far, endless)
+    until(far.id, "running")
+    history.cancel(Run.objects.create(id=far.id, owner="o", task="core.late"))
+    far.lose()
+    wait_for(lambda: not get_reporter().leases, "the body stopped")
+    assert runs.get(far.id).shown == "cancelled"
+
+
+# -- Whose process is dead --------------------------------------------------------
+
+
+@pytest.fixture
+def asking():
+    header = Header(run=str(uuid.uuid4()), owner="o", task="t")
+    return Lease(header=header, progress=Progress(), attempts=1, worker=OWN)
+
+
+def test_another_workers_process_is_not_known_to_be_dead(asking):
+    assert not dead("elsewhere|abc|1", 7, asking)
+    assert not dead("", 7, asking)
+    assert not dead(f"core@test|{MAIN}|?", 7, asking)
+
+
+def test_a_living_child_is_not_dead(asking):
+    assert not dead(f"core@test|{MAIN}|{os.getppid()}", 7, asking)
+
+
+def test_a_child_that_is_gone_is_dead(asking):
+    child = subprocess.Popen(["true"])
+    child.wait()
+    assert dead(f"core@test|{MAIN}|{child.pid}", 7, asking)
+
+
+def test_a_child_that_nobody_waited_for_is_dead(asking):
+    child = subprocess.Popen(["true"])
+    stat = Path(f"/proc/{child.pid}/stat")
+    wait_for(lambda: stat.read_text().rpartition(")")[2].split()[0] == "Z", "a zombie")
+    try:
+        assert dead(f"core@test|{MAIN}|{child.pid}", 7, asking)
+    finally:
+        child.wait()
+
+
+def test_what_this_process_does_not_hold_is_dead(asking, store):
+    assert dead(OWN, 7, asking)
+
+
+@pytest.mark.parametrize("number", [0, 7])
+def test_what_this_process_holds_or_asks_for_is_not_dead(asking, store, number):
+    holder = Lease(
+        header=asking.header,
+        progress=Progress(),
+        attempts=1,
+        worker=OWN,
+        number=number,
+    )
+    get_reporter().busy.add(holder)
+    try:
+        assert not dead(OWN, 7, asking)
+    finally:
+        get_reporter().busy.discard(holder)
