@@ -6,7 +6,8 @@ from playwright.async_api import expect
 pytestmark = pytest.mark.browser
 
 PATIENCE = 60_000  # ms
-FINISHED = "task-progress[state=succeeded]"
+BAR = "main task-progress"  # the page's own; the tray has others
+FINISHED = f"{BAR}[state=succeeded]"
 
 
 @pytest.fixture(autouse=True)
@@ -19,13 +20,13 @@ async def press_start(page, speed):
     await page.goto("/")
     await page.get_by_label("Speed").fill(str(speed))
     await page.get_by_role("button", name="Start").click()
-    await page.wait_for_selector("task-progress[run]", timeout=PATIENCE)
-    return await page.locator("task-progress").get_attribute("run")
+    await page.wait_for_selector(f"{BAR}[run]", timeout=PATIENCE)
+    return await page.locator(BAR).get_attribute("run")
 
 
 async def value(page):
     """The bar's value, or None while there is no number to show."""
-    text = await page.locator("task-progress progress").get_attribute("value")
+    text = await page.locator(f"{BAR} progress").get_attribute("value")
     return None if text is None else float(text)
 
 
@@ -33,7 +34,7 @@ async def record_values(page):
     """Note every value that the bar takes from now on, in `window.values`."""
     await page.evaluate(
         """() => {
-          const bar = document.querySelector("task-progress progress");
+          const bar = document.querySelector("main task-progress progress");
           window.values = [];
           new MutationObserver(() => window.values.push(bar.value)).observe(
             bar, { attributes: true, attributeFilter: ["value"] });
@@ -43,7 +44,7 @@ async def record_values(page):
 
 async def wait_for_value(page, least):
     await page.wait_for_function(
-        "least => document.querySelector('task-progress progress').value >= least",
+        "least => document.querySelector('main task-progress progress').value >= least",
         arg=least,
         timeout=PATIENCE,
     )
@@ -57,7 +58,7 @@ async def test_start_moves_the_bar_to_the_end(page):
     assert len(values) >= 4
     assert values == sorted(values)
     assert await value(page) == 100
-    await expect(page.locator("[data-part=percent]")).to_contain_text("100")
+    await expect(page.locator(f"{BAR} [data-part=percent]")).to_contain_text("100")
 
 
 async def test_a_reload_shows_the_same_run_at_the_same_point(page):
@@ -65,7 +66,7 @@ async def test_a_reload_shows_the_same_run_at_the_same_point(page):
     await wait_for_value(page, 30)
     before = await value(page)
     await page.reload()
-    bar = page.locator("task-progress")
+    bar = page.locator(BAR)
     await expect(bar).to_have_attribute("run", run)
     assert await value(page) >= before
     await expect(page.locator(FINISHED)).to_be_visible()
@@ -78,7 +79,7 @@ async def test_a_second_tab_shows_the_same_run_and_goes_on_live(page):
     tab = await page.context.new_page()
     await tab.goto(f"/runs/{run}/")
     await record_values(tab)
-    await expect(tab.locator("task-progress")).to_have_attribute("run", run)
+    await expect(tab.locator(BAR)).to_have_attribute("run", run)
     for each in (page, tab):
         await expect(each.locator(FINISHED)).to_be_visible()
         assert await value(each) == 100
@@ -105,7 +106,7 @@ async def test_a_double_click_starts_one_run_without_scripts_too(browser, stack)
     await page.get_by_label("Speed").fill("1000")
     await page.get_by_role("button", name="Start").dblclick()
     await page.wait_for_url("**/runs/*/", timeout=PATIENCE)
-    await expect(page.locator("task-progress progress")).to_be_visible()
+    await expect(page.locator(f"{BAR} progress")).to_be_visible()
     listed = await context.request.get("/progress/runs/")
     assert len((await listed.json())["runs"]) == 1
     await context.close()
