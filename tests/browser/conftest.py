@@ -68,6 +68,13 @@ def nervous_stack():
 async def start(page, task, **params):
     """Start a task over HTTP and open its run's page; returns the run's id."""
     await page.goto("/")
+    run = await begin(page, task, **params)
+    await page.goto(f"/runs/{run}/")
+    return run
+
+
+async def begin(page, task, **params):
+    """Start a task over HTTP, for the viewer of an open page; returns the run's id."""
     cookies = {each["name"]: each["value"] for each in await page.context.cookies()}
     answer = await page.context.request.post(
         f"/progress/start/{task}/",
@@ -75,21 +82,22 @@ async def start(page, task, **params):
         headers={"X-CSRFToken": cookies["csrftoken"]},
     )
     assert answer.status == 202, await answer.text()
-    run = (await answer.json())["run"]
-    await page.goto(f"/runs/{run}/")
-    return run
+    return (await answer.json())["run"]
+
+
+# The page's own, beside which there are a tray and toasts.
 
 
 def bar(page, **attributes):
     """The element, with these attributes."""
     wanted = "".join(f"[{name}={value}]" for name, value in attributes.items())
-    return page.locator(f"task-progress{wanted}")
+    return page.locator(f"main task-progress{wanted}")
 
 
 def part(page, name):
-    return page.locator(f"task-progress [data-part={name}]")
+    return page.locator(f"main task-progress [data-part={name}]")
 
 
 def verb(page, name):
     """The button of that verb."""
-    return page.locator(f"task-progress [data-verb={name}] button")
+    return page.locator(f"main task-progress [data-verb={name}] button")
