@@ -1,7 +1,7 @@
 /* The tray: how much is under way, in the header and in the title, on every page. */
 
-import { forget, listen } from "./lists.js";
-import { notice, offerNotifications, show } from "./toasts.js";
+import { listen } from "./lists.js";
+import { forget, notice, offerNotifications, show } from "./toasts.js";
 
 const KEPT = "HomeApp.active"; // the tab's active runs, for its next page
 const GONE = 8_000; // ms that a run stays in the tray after its end
