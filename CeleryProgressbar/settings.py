@@ -230,7 +230,7 @@ CELERY_BROKER_CONNECTION_MAX_RETRIES = (
     None  # a worker outlives any outage of its broker
 )
 # On a cold shutdown short tasks may still end; long ones go back to the broker.
-CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 2.0  # seconds
+CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = float(env("WORKER_SOFT_SHUTDOWN", "2"))  # s
 # Let LOGGING below decide, as it does in the web process.
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 
