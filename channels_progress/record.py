@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from django.db import close_old_connections
+from django.db import DataError, close_old_connections
 
 from channels_progress import history
 from channels_progress.reporter import spawn
@@ -68,6 +68,8 @@ class Recorder:
         try:
             close_old_connections()
             write()
+        except DataError:  # it would never be taken, and what follows would wait
+            logger.exception("The history refuses what it is owed.")
         except history.ERRORS:
             return False
         except Exception:  # the next ones are owed all the same

@@ -77,6 +77,9 @@ class Lease:
     attempt: int = 1
     begin: Callable[[Lease], None] | None = None
     """Asks for the lease, where that was not possible before the body."""
+    again_after: Callable[[], None] | None = None
+    """Publishes the message again once the body is over: it should not have begun,
+    but what holds the run now may need it."""
     started: int | None = None
     asked: str | None = None
     estimate: Estimate = field(default_factory=Estimate)
@@ -178,6 +181,10 @@ class Lease:
         now = time.monotonic()
         self.silence = max(self.silence, now - self.heard)
         self.heard, self.missed = now, None
+
+    def again(self) -> None:
+        """The store has not heard it: say it soon, even if nothing changes."""
+        self.sent, self.due = None, 0.0
 
     def obey(self, asked: str | None) -> None:
         """Hand a viewer's wish to the body."""
@@ -352,7 +359,7 @@ class Reporter:
             answers = self.store.pipeline([call for _, call in spoken])
         except ERRORS:
             for lease, _ in spoken:
-                lease.sent = None  # to be said again, even if nothing changes
+                lease.again()
             raise
         messages = self._heed(spoken, answers)
         breaker.reset()
@@ -391,7 +398,8 @@ class Reporter:
             if answer is None:
                 continue
             if isinstance(answer, Exception):
-                lease.sent, failure = None, answer
+                lease.again()
+                failure = answer
                 continue
             if answer.code == "superseded":
                 counters.bump("writes_refused")

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from celery._state import _set_task_join_will_block
+from celery.app.trace import reset_worker_optimizations, setup_worker_optimizations
 from celery.backends.redis import ResultConsumer
 from celery.contrib.testing.worker import start_worker
 
@@ -16,6 +17,8 @@ from channels_progress.store import get_store
 from tests.core import tasks
 from tests.core.hand import Hand
 from tests.stack import wait_for
+
+NODE = "core@test"
 
 
 @pytest.fixture
@@ -50,6 +53,7 @@ def set_intervals(settings, **values):
 @pytest.fixture(scope="session")
 def worker(valkey):
     """A Celery worker whose pool are threads of this process."""
+    setup_worker_optimizations(app, NODE)  # as `celery worker` does
     with start_worker(
         app,
         pool="threads",
@@ -57,12 +61,13 @@ def worker(valkey):
         perform_ping_check=False,
         loglevel="ERROR",
         shutdown_timeout=30,
-        hostname="core@test",
+        hostname=NODE,
     ) as worker:
         # As in any other worker: who publishes does not subscribe to the result.
         _set_task_join_will_block(True)
         yield worker
         _set_task_join_will_block(False)
+    reset_worker_optimizations(app)
     # The results of groups unsubscribe when they go, and there will be no server then.
     for consumer in gc.get_objects():
         if type(consumer) is ResultConsumer:

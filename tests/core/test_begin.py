@@ -1,8 +1,7 @@
-"""What happens before a body, in a real worker: the lease is taken, or it does not run."""
+"""Before a body, in a real worker: the lease is taken, or the body does not run."""
 
 import json
 import os
-import socket
 import subprocess
 import threading
 import time
@@ -22,11 +21,11 @@ from channels_progress.models import Run
 from channels_progress.reporter import Lease, breaker, get_reporter
 from channels_progress.store import get_store
 from tests.core import tasks
-from tests.core.conftest import endless, set_intervals, until
+from tests.core.conftest import NODE, endless, set_intervals, until
 from tests.core.hand import Hand, lease
 from tests.stack import Valkey, wait_for
 
-OWN = f"{socket.gethostname()}|{MAIN}|{os.getpid()}"  # how a lease is signed here
+OWN = f"{NODE}|{MAIN}|{os.getpid()}"  # how a lease is signed here
 OTHER = "elsewhere|abc|1"
 
 
@@ -87,7 +86,12 @@ def test_a_begin_is_one_structured_line_in_the_log(hand, caplog):
     hand.create()
     deliver(hand, lambda task: None)
     finished(hand)
-    first, last = (r.progress for r in caplog.records if hasattr(r, "progress"))
+
+    def lines():
+        found = [r.progress for r in caplog.records if hasattr(r, "progress")]
+        return found if len(found) == 2 else None
+
+    first, last = wait_for(lines, "two lines")
     assert (first["run"], first["from"], first["to"]) == (hand.id, "queued", "running")
     assert (last["from"], last["to"], last["worker"]) == ("running", "succeeded", OWN)
 
@@ -390,7 +394,7 @@ def test_many_short_tasks_spend_the_time_for_a_dead_store_once(far, away):
     away.thaw()
     for hand in hands:
         finished(hand)
-    assert took < 8  # s; not 30 x 1 s
+    assert took < 15  # s; not 30 x 1 s
 
 
 def test_what_comes_late_never_takes_a_lease_that_speaks(far, away):
@@ -495,17 +499,17 @@ def asking():
 def test_another_workers_process_is_not_known_to_be_dead(asking):
     assert not dead("elsewhere|abc|1", 7, asking)
     assert not dead("", 7, asking)
-    assert not dead(f"core@test|{MAIN}|?", 7, asking)
+    assert not dead(f"{NODE}|{MAIN}|?", 7, asking)
 
 
 def test_a_living_child_is_not_dead(asking):
-    assert not dead(f"core@test|{MAIN}|{os.getppid()}", 7, asking)
+    assert not dead(f"{NODE}|{MAIN}|{os.getppid()}", 7, asking)
 
 
 def test_a_child_that_is_gone_is_dead(asking):
     child = subprocess.Popen(["true"])
     child.wait()
-    assert dead(f"core@test|{MAIN}|{child.pid}", 7, asking)
+    assert dead(f"{NODE}|{MAIN}|{child.pid}", 7, asking)
 
 
 def test_a_child_that_nobody_waited_for_is_dead(asking):
@@ -513,7 +517,7 @@ def test_a_child_that_nobody_waited_for_is_dead(asking):
     stat = Path(f"/proc/{child.pid}/stat")
     wait_for(lambda: stat.read_text().rpartition(")")[2].split()[0] == "Z", "a zombie")
     try:
-        assert dead(f"core@test|{MAIN}|{child.pid}", 7, asking)
+        assert dead(f"{NODE}|{MAIN}|{child.pid}", 7, asking)
     finally:
         child.wait()
 
