@@ -38,7 +38,7 @@ class Attempt(Hand):
 
     @property
     def current(self):
-        return self.snapshot.as_dict()["current"]
+        return self.stored and self.snapshot.as_dict()["current"]
 
     def wait(self, current):
         wait_for(lambda: self.current == current, f"{current} reported")
@@ -270,8 +270,9 @@ def away(away_server, settings):
 
 
 @pytest.fixture
-def far(away, monkeypatch):
-    """A run in that store, and who carries its progress."""
+def far(away, monkeypatch, transactional_db):
+    """A run in that store, and who carries its progress. A server that is killed may
+    lose the last second: then the history is asked, and the run brought back."""
     carrier = Reporter()
     monkeypatch.setattr(reporter, "_reporter", carrier)
     monkeypatch.setattr(reporter, "breaker", Breaker())
