@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 from celery import Task
@@ -13,7 +14,7 @@ from django.utils.functional import Promise
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Startable:
     """A task that a viewer may start; `form` validates its parameters."""
 
@@ -22,7 +23,7 @@ class Startable:
     title: str | Promise
     pausable: bool
 
-    @property
+    @cached_property
     def slug(self) -> str:
         """The last part of the task's name."""
         return str(self.task.name).rpartition(".")[2]

@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 QUEUED: Final = "queued"  # created; no worker has taken it yet
@@ -188,7 +188,7 @@ class Details:
 
     def members(self) -> str:
         """The envelope's members that the lease holder owns, as JSON text."""
-        members = asdict(self)
+        members = {name: getattr(self, name) for name in self.__slots__}
         succeeded, result = members.pop("succeeded"), members.pop("result")
         for name in ("pausable", "silence", "samples"):  # said where there is one
             if not members[name]:

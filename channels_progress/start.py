@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from celery import Task, current_app
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.http import QueryDict
 from django.utils.datastructures import MultiValueDict
 from django.utils.translation import gettext as _
@@ -61,8 +61,8 @@ def submit(
             _("There is no task of this name; there are: %s.") % known,
             {"task": [_("Unknown task.")]},
         )
-    id = run_id(owner, key) if key else None
-    if id is not None and (again := _again(id)) is not None:
+    id = run_id(owner, key or None)
+    if key and (again := _again(id)) is not None:
         return again
     form = declared.form(params, files)
     if not form.is_valid():
@@ -71,7 +71,7 @@ def submit(
         raise Invalid(f"{name}: {texts[0]}", errors)
     task_kwargs = getattr(form, "task_kwargs", None)
     kwargs = task_kwargs() if task_kwargs else form.cleaned_data
-    return start(declared.task, kwargs, owner=owner, title=str(declared.title), key=key)
+    return _start(declared.task, kwargs, owner, id, str(declared.title))
 
 
 def run_id(owner: str, key: str | None) -> str:
@@ -104,32 +104,41 @@ def start(
         task = declared.task
     owner = access.owner(owner)
     id = run_id(owner, key)
-    if key is None or not Run.objects.filter(pk=id).exists():
-        _admit(owner)
-    row, new = Run.objects.get_or_create(
-        id=id,
-        defaults={
-            "owner": owner,
-            "task": task.name,
-            "title": text(title, TITLE_CHARACTERS),
-            "kwargs": kwargs or {},
-        },
-    )
-    if not new and (again := _again(id)) is not None:
+    if key is not None and (again := _again(id)) is not None:
         return again
-    transaction.on_commit(partial(_launch, row, new=new))
+    return _start(task, kwargs or {}, owner, id, title)
+
+
+def _start(
+    task: Task[Any, Any], kwargs: dict[str, Any], owner: str, id: str, title: str
+) -> Started:
+    _admit(owner)
+    try:
+        with transaction.atomic():
+            row = Run.objects.create(
+                id=id,
+                owner=owner,
+                task=task.name,
+                title=text(title, TITLE_CHARACTERS),
+                kwargs=kwargs,
+            )
+    except IntegrityError:  # the same key, at the same moment
+        if (again := _again(id)) is not None:
+            return again
+        raise
     if transaction.get_connection().in_atomic_block:
+        transaction.on_commit(partial(_launch, row, new=True))
         queued = replace(history.snapshot(row, lost_after=0), state=QUEUED)
-        return Started(id, queued, new)
-    return Started(id, get(id), new)
+        return Started(id, queued, True)
+    return Started(id, _launch(row, new=True), True)
 
 
 def _admit(owner: str) -> None:
     store = get_store()
     digest = hashlib.blake2b(owner.encode(), digest_size=16).hexdigest()
     try:
-        admitted = store.admit("all", conf.STARTS_PER_MINUTE_ALL) and store.admit(
-            digest, conf.STARTS_PER_MINUTE
+        admitted = store.admit(
+            {"all": conf.STARTS_PER_MINUTE_ALL, digest: conf.STARTS_PER_MINUTE}
         )
     except ERRORS as error:
         raise unavailable() from error
@@ -167,8 +176,8 @@ def _again(id: str) -> Started | None:
     return Started(id, get(id), False)
 
 
-def _launch(row: Run, *, new: bool = False) -> None:
-    """Create the run in the store and publish it, or leave neither."""
+def _launch(row: Run, *, new: bool = False) -> Snapshot:
+    """Create the run in the store and publish it, or leave neither; the run then."""
     store = get_store()
     declared = catalogue.get(row.task.rpartition(".")[2])
     task = current_app.tasks[row.task]
@@ -179,6 +188,7 @@ def _launch(row: Run, *, new: bool = False) -> None:
         attempts=None if task.max_retries is None else task.max_retries + 1,
         pausable=bool(declared and declared.pausable),
     )
+    members = details.members()
     try:
         answer = store.call(
             "create",
@@ -186,7 +196,7 @@ def _launch(row: Run, *, new: bool = False) -> None:
             nonce=nonce(),
             owner=row.owner,
             epoch=secrets.token_hex(4),
-            doc=details.members(),
+            doc=members,
             hop=row.hop,
         )
     except ERRORS as error:
@@ -196,14 +206,16 @@ def _launch(row: Run, *, new: bool = False) -> None:
     # What is queued and nobody has begun may be published twice: its first try may
     # have died, or the answer to it got lost.
     if answer.state != QUEUED:
-        return
-    hop = int(answer.extra[0])
+        return get(row.pk)
+    queued, hop = answer.snapshot(members, owner=row.owner), int(answer.extra[0])
     try:
-        publish(row, hop, "start", answer.snapshot().queued)
+        publish(row, hop, "start", queued.queued)
     except Exception as error:  # kombu's transports raise what they like
         logger.warning("Run %s could not be queued: %r", row.pk, error)
         if _withdraw(store, row, hop):
             raise unavailable() from error
+        return get(row.pk)
+    return queued
 
 
 def _withdraw(store: Store, row: Run, hop: int) -> bool:

@@ -7,6 +7,7 @@ Blocking, with bounded time; safe to share between threads.
 from __future__ import annotations
 
 import hashlib
+import operator
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -57,8 +58,8 @@ class Answer:
         asked = self.head[3]
         return asked.decode() if asked else None
 
-    def snapshot(self, members: bytes | str = "") -> Snapshot:
-        return Snapshot.of(self.id, self.now, self.head, members)
+    def snapshot(self, members: bytes | str = "", **rest: Any) -> Snapshot:
+        return Snapshot.of(self.id, self.now, self.head, members, **rest)
 
     @classmethod
     def of(cls, id: str, reply: Sequence[Any]) -> Answer:
@@ -176,13 +177,15 @@ class Store:
             if row[2] is not None
         }
 
-    def admit(self, name: str, limit: int, seconds: int = 60) -> bool:
-        """Count one start under `name`; False where the window has had `limit`."""
-        key = f"{self.prefix}:starts:{name}"
+    def admit(self, limits: Mapping[str, int], seconds: int = 60) -> bool:
+        """Count one start under each name; False where a window has had its limit."""
         pipe = self.client.pipeline(transaction=True)
-        pipe.set(key, 0, ex=seconds, nx=True)
-        pipe.incr(key)
-        return bool(_execute(pipe)[1] <= limit)
+        for name in limits:
+            key = f"{self.prefix}:starts:{name}"
+            pipe.set(key, 0, ex=seconds, nx=True)
+            pipe.incr(key)
+        counts = _execute(pipe)[1::2]
+        return all(map(operator.le, counts, limits.values()))
 
     def ping(self) -> None:
         self.client.ping()

@@ -129,7 +129,7 @@ def test_a_store_that_is_down_is_counted(fresh, store_down):
     for call in (
         lambda store: store.read(["a"]),
         lambda store: store.call("cancel", "a"),
-        lambda store: store.admit("a", 1),
+        lambda store: store.admit({"a": 1}),
     ):
         with pytest.raises(stores.ERRORS):
             call(stores.get_store())

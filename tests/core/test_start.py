@@ -338,12 +338,12 @@ def test_a_limit_does_not_keep_a_key_from_its_run(quiet, settings):
 
 
 def test_the_window_of_a_limit_ends(quiet, store):
-    assert store.admit("window", 1)
-    assert not store.admit("window", 1)
+    assert store.admit({"window": 1})
+    assert not store.admit({"window": 1})
     key = f"{store.prefix}:starts:window"
     assert 0 < store.client.ttl(key) <= 60
     store.client.delete(key)
-    assert store.admit("window", 1)
+    assert store.admit({"window": 1})
 
 
 # -- From outside -----------------------------------------------------------------
