@@ -13,7 +13,7 @@ async def test_cancel(page):
     await expect(bar(page, state="cancelled")).to_be_visible()
     assert await page.locator("progress").get_attribute("value") != "100"
     await expect(verb(page, "cancel")).to_be_hidden()
-    await expect(page.get_by_role("link", name="Run again")).to_be_visible()
+    await expect(page.get_by_role("button", name="Run again")).to_be_visible()
 
 
 async def test_cancel_on_the_start_page(page):

@@ -247,4 +247,4 @@ async def test_a_failure_keeps_its_percent(page):
     await expect(bar(page, state="failed")).to_be_visible()
     await expect(part(page, "percent")).to_have_text("60%")
     await expect(page.locator("progress")).to_have_attribute("value", "60")
-    await expect(page.get_by_role("link", name="Run again")).to_be_visible()
+    await expect(page.get_by_role("button", name="Run again")).to_be_visible()

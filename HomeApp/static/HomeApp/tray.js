@@ -51,11 +51,14 @@ function leave(row) {
 async function catchUp() {
   const here = new Set(rows().map((row) => row.getAttribute("run")));
   const before = JSON.parse(sessionStorage.getItem(KEPT) ?? "[]");
-  const pattern = document.querySelector("#toast").content.querySelector("task-progress");
-  for (const run of before.filter((id) => !here.has(id))) {
-    const answer = await fetch(pattern.getAttribute("src").replace(/[0-]{36}/, run));
-    const envelope = answer.ok && (await answer.json());
-    if (envelope?.ended > envelope?.now - RECENT) show(envelope);
+  const gone = new Set(before.filter((run) => !here.has(run)));
+  if (!gone.size) return;
+  const one = document.querySelector("#toast").content.querySelector("task-progress");
+  const answer = await fetch(new URL("..", new URL(one.getAttribute("src"), document.baseURI)));
+  const { runs = [] } = await answer.json();
+  for (const envelope of runs) {
+    const { run, ended, now } = envelope;
+    if (gone.has(run) && ended > now - RECENT) show(envelope);
   }
 }
 
