@@ -400,7 +400,7 @@ def test_many_short_tasks_spend_the_time_for_a_dead_store_once(far, away):
 def test_what_comes_late_never_takes_a_lease_that_speaks(far, away):
     far.create()
     speaking = lease(far.begin(worker=OTHER))
-    away.kill()
+    away.freeze()
     stopped = threading.Event()
 
     def body(task):
@@ -412,7 +412,7 @@ def test_what_comes_late_never_takes_a_lease_that_speaks(far, away):
 
     deliver(far, body)
     wait_for(lambda: breaker.open, "the outage noticed")
-    away.start()
+    away.thaw()
     assert stopped.wait(10)
     assert far.stored.lease == speaking
     far.end(speaking, 1)
@@ -421,12 +421,12 @@ def test_what_comes_late_never_takes_a_lease_that_speaks(far, away):
 def test_what_should_not_have_begun_says_no_end(far, away):
     far.create()
     far.end(lease(far.begin(worker=OTHER)), 1, "failed")
-    away.kill()
+    away.freeze()
     done = threading.Event()
     deliver(far, lambda task: done.set())
     assert done.wait(10)
     wait_for(lambda: get_reporter().later, "the end kept")
-    away.start()
+    away.thaw()
     wait_for(lambda: not get_reporter().later, "the end said")
     assert far.snapshot.state == "failed"
 
