@@ -159,6 +159,9 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         "transaction_mode": "IMMEDIATE",
         "timeout": 20,  # seconds
     }
+    # Tasks that share a worker's connection: to open a file anew costs as much as to
+    # write a run's end. (A connection to a server may break between two tasks.)
+    CELERY_DB_REUSE_MAX = 100
 
 # --- Redis ---------------------------------------------------------------------------
 
@@ -242,6 +245,9 @@ if CELERY_BROKER_URL.startswith(("redis:", "rediss:", "valkey:")):
         # Look for such messages every second; by default it is every 100 s.
         "unacked_restore_interval": 1,
         "unacked_restore_throttle": 1,
+        # Only one worker looks at a time; one that dies or freezes while it does would
+        # keep all others from it, by default for 5 minutes.
+        "unacked_mutex_expire": 10,  # seconds
         "socket_connect_timeout": 2,  # seconds; a START must not wait for an answer
         "socket_keepalive": True,
     }
