@@ -1,4 +1,4 @@
-"""Before a body, in a real worker: the lease is taken, or the body does not run."""
+"""What happens before a body, in a real worker: it takes the lease, or does not run."""
 
 import json
 import os
