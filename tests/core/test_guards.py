@@ -1,4 +1,4 @@
-"""What holds the project together: imports go one way, exports and settings are told."""
+"""What holds the project together: imports, exports, settings."""
 
 import ast
 import sys

@@ -1,0 +1,203 @@
+"""What a run costs, counted exactly: commands, messages, connections, encodings."""
+
+import contextlib
+import json
+import threading
+
+import pytest
+import redis
+
+from channels_progress import layer, progress, runs
+from channels_progress.reporter import get_reporter
+from channels_progress.store import SCRIPT, SHA, get_store
+from tests.core import tasks
+from tests.core.conftest import until
+from tests.stack import wait_for
+
+STEPS = 10_000
+
+
+class Tap:
+    """Everything that the server is sent, as it sees it."""
+
+    def __init__(self, url):
+        self.client = redis.Redis.from_url(url)
+        self.commands = []
+        self.started = threading.Event()
+        self.thread = threading.Thread(target=self.listen)
+
+    def listen(self):
+        with self.client.monitor() as monitor:
+            self.started.set()
+            for entry in monitor.listen():
+                if entry["client_type"] != "lua":
+                    self.commands.append(entry["command"])
+                if "ECHO enough" in entry["command"]:
+                    return
+
+    def of(self, run):
+        """The commands that name a run or its group, each by its verb."""
+        group = layer.group(run)
+        names = []
+        for command in self.commands:
+            words = command.split()
+            if words[0] == "EVALSHA" and run in command:
+                assert words[1] == SHA
+                names.append(words[4])
+            elif words[0] == "PUBLISH" and group in command:
+                names.append("PUBLISH")
+        return names
+
+
+@contextlib.contextmanager
+def tapped(valkey):
+    tap = Tap(valkey.url)
+    tap.thread.start()
+    assert tap.started.wait(10)
+    try:
+        yield tap
+    finally:
+        valkey.client.echo("enough")
+        tap.thread.join(10)
+        tap.client.close()
+
+
+def connections(valkey):
+    return valkey.client.info("stats")["total_connections_received"]
+
+
+@pytest.fixture
+def encodings(monkeypatch):
+    """How often the members of a run's envelope were encoded."""
+    counted = {}
+    dumps = json.dumps
+
+    def counting(value, *args, **kwargs):
+        members = isinstance(value, dict) and "remaining" in value
+        if members and "type" not in value:  # else it is the history's document
+            counted[value["run"]] = counted.get(value["run"], 0) + 1
+        return dumps(value, *args, **kwargs)
+
+    monkeypatch.setattr(json, "dumps", counting)
+    return counted
+
+
+def steps(reported, opened):
+    """A body of many steps, whose first one is reported before the others."""
+
+    def body(task):
+        progress.advance()
+        reported.wait(30)
+        for _ in range(STEPS):
+            progress.advance()
+        for _ in progress.track(range(STEPS)):
+            pass
+        opened.wait(30)
+
+    return body
+
+
+@pytest.fixture
+def long_run(play, slow):
+    """`begin()` starts a run of many steps; `finish()` lets it end."""
+    reported, opened = threading.Event(), threading.Event()
+
+    def begin():
+        run = play(steps(reported, opened), task=tasks.silent)
+        wait_for(lambda: runs.get(run).as_dict()["current"] == 1, "the first report")
+        get_reporter().drain(10)
+        reported.set()
+        return run
+
+    def finish(run):
+        opened.set()
+        until(run, "succeeded")
+        wait_for(lambda: not get_reporter().busy, "the body over")
+        get_reporter().drain(10)
+
+    yield begin, finish
+    reported.set()
+    opened.set()
+
+
+def test_a_run_is_four_writes_and_three_messages_however_many_steps_it_has(
+    valkey, long_run
+):
+    begin, finish = long_run
+    get_store().client.script_load(SCRIPT)
+    with tapped(valkey) as tap:
+        run = begin()
+        finish(run)
+    named = sorted(tap.of(run))
+    assert named == ["PUBLISH"] * 3 + sorted(["create", "begin", "report", "end"])
+
+
+def test_a_run_is_encoded_once_a_write(long_run, encodings):
+    begin, finish = long_run
+    run = begin()
+    finish(run)
+    assert encodings[run] == 4
+
+
+def test_a_running_run_opens_no_connection(valkey, long_run):
+    begin, finish = long_run
+    run = begin()
+    before = connections(valkey)
+    lease = get_reporter().leases[run]
+    wait_for(lambda: lease.progress.current == STEPS, "the steps")
+    get_reporter().drain(10)
+    assert connections(valkey) == before
+    finish(run)
+
+
+def test_a_report_is_two_commands(valkey, play, gate, quick):
+    def body(task):
+        for _ in range(STEPS):
+            progress.advance()
+        gate.wait()
+
+    with tapped(valkey) as tap:
+        run = play(body, task=tasks.silent)
+        gate.arrival()
+        wait_for(lambda: runs.get(run).as_dict()["current"] == STEPS, "the last report")
+        gate.open()
+        until(run, "succeeded")
+        wait_for(lambda: not get_reporter().busy, "the body over")
+        get_reporter().drain(10)
+    named = tap.of(run)
+    told = [word for word in named if word in {"begin", "end"}] + ["report"]
+    assert len(told) == 3
+    beats = named.count("report") - (named.count("PUBLISH") - 2)
+    assert beats >= 0
+    assert named.count("report") - beats <= 10
+
+
+def test_a_start_asks_the_store_four_times_and_publishes_once(valkey, play):
+    until(play(lambda task: None, task=tasks.silent), "succeeded")  # all is warm
+    before = connections(valkey)
+    with tapped(valkey) as tap:
+        run = play(lambda task: None, task=tasks.silent)
+        until(run, "succeeded")
+    sent = [command.split()[0] for command in tap.commands]
+    assert sent.count("LPUSH") == 1
+    assert "SUBSCRIBE" not in sent  # to Celery's result
+    assert tap.of(run).count("create") == 1
+    assert connections(valkey) - before <= 2  # the tap, and one that was closed
+
+
+def test_a_beat_is_one_command_and_no_message(valkey, play, gate, quick):
+    with tapped(valkey) as tap:
+        run = play(lambda task: gate.wait(), task=tasks.silent)
+        gate.arrival()
+        seen = runs.get(run).seen
+        wait_for(lambda: runs.get(run).seen > seen, "a beat")
+        wait_for(lambda: runs.get(run).seen > seen + 200, "more beats")
+        rev = runs.get(run).rev
+        gate.open()
+        until(run, "succeeded")
+        wait_for(lambda: not get_reporter().busy, "the body over")
+        get_reporter().drain(10)
+    named = tap.of(run)
+    assert named.count("report") >= 2
+    assert named.count("PUBLISH") == 2
+    assert rev == 2
