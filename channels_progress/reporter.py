@@ -120,7 +120,7 @@ class Lease:
         """The lease holder's part of the envelope."""
         current, total, unit, message, _cursor = self.numbers()
         self.estimate.update(current, self.progress.skipped)
-        self.samples.add(current)
+        self.samples.add(max(0, current - self.progress.skipped))
         return Details(
             run=self.id,
             task=self.header.task,

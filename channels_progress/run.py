@@ -184,7 +184,8 @@ class Details:
     silence: float | None = None
     """Seconds of the longest silence of its workers, once it has ended."""
     samples: list[tuple[float, float]] | None = None
-    """Seconds since the attempt began, and `current` then; once it has ended."""
+    """Seconds since the attempt began, and the units that it had done by then, without
+    those that it skipped; once it has ended."""
 
     def members(self) -> str:
         """The envelope's members that the lease holder owns, as JSON text."""

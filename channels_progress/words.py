@@ -153,7 +153,8 @@ def rate(n: float, unit: str) -> str:
     while digits and round(n, digits - 1) == n:
         digits -= 1
     shown = number_format(n, decimal_pos=digits, force_grouping=True)
-    return words()[name].format(n=shown, unit=plural(unit, n)).strip()
+    text = words()[name].format(n=shown, unit=plural(unit, n))
+    return text.replace("  ", " ").strip()  # of things without a name
 
 
 def elapsed(envelope: dict[str, Any]) -> str:

@@ -49,7 +49,8 @@ BINS = 24  # of a rate over time
 @register.inclusion_tag("HomeApp/rate.html")
 def rate_plot(envelope):
     """The rate over time of a finished run's last attempt; nothing if it was short."""
-    samples = envelope.get("samples") or []
+    # An attempt begins with nothing done; its first sample may come after some work.
+    samples = [(0, 0), *(envelope.get("samples") or [])]
     values = rates(samples)
     if len(values) < 2 or not any(values):
         return {}
@@ -62,7 +63,7 @@ def rate_plot(envelope):
         "points": " ".join(f"{x:.1f},{HEIGHT - y * scale:.1f}" for x, y in curve),
         "lowest": words.rate(min(values), envelope["unit"]),
         "highest": words.rate(max(values), envelope["unit"]),
-        "seconds": words.took(int(1000 * (samples[-1][0] - samples[0][0]))),
+        "seconds": words.took(int(1000 * samples[-1][0])),
         "last": envelope["attempt"] > 1,
     }
 

@@ -124,7 +124,12 @@ def test_what_falls_has_no_rate():
     assert rates([(0, 10), (1, 5), (2, 15)]) == [0, 10]
 
 
-@pytest.mark.parametrize("samples", [[], [(0, 0)], [(1, 0), (1, 5)], None])
+def test_what_was_done_before_the_first_sample_counts():
+    plot = rate_plot({"samples": [(1, 8), (2, 16)], "unit": "", "attempt": 1})
+    assert plot["lowest"] == plot["highest"] == "8 per second"
+
+
+@pytest.mark.parametrize("samples", [[], [(0, 0)], [(0, 0), (0, 5)], None])
 def test_too_few_samples_are_no_curve(samples):
     assert rate_plot({"samples": samples}) == {}
 
