@@ -139,6 +139,14 @@ async def test_on_its_own_page_a_run_needs_no_toast(page):
     await expect(page.locator(".toast")).to_have_count(0)
 
 
+async def test_on_the_start_page_its_run_needs_no_toast_either(page):
+    await press_start(page, 20)
+    await expect(count(page)).to_have_text("1")
+    await expect(bar(page, state="succeeded")).to_be_visible()
+    await expect(count(page)).to_be_hidden()
+    await expect(page.locator(".toast")).to_have_count(0)
+
+
 async def test_what_ends_between_two_pages_is_said_on_the_next(page):
     await page.goto("/")
     run = await begin(page, "gen_random", speed=1)

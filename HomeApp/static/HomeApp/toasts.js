@@ -51,7 +51,8 @@ document.addEventListener("visibilitychange", () => {
 function toast(envelope) {
   const { run, state } = envelope;
   tell(keyOf(envelope));
-  if (document.querySelector(`.alone [run="${run}"]`)) return; // its own page says it
+  // A large bar says it by itself.
+  if (document.querySelector(`main .task-progress:not(.compact)[run="${run}"]`)) return;
   toastOf(run)?.remove();
   const item = pattern.cloneNode(true);
   const bar = item.querySelector("task-progress");
