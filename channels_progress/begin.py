@@ -201,7 +201,7 @@ class _Asking:
         return self._call(
             make=True,
             epoch=secrets.token_hex(4),
-            owner=header.owner,
+            owner=row.owner if row else header.owner,  # it may have been claimed
             queued=header.queued or None,
             # The script counts this retry; the ones before it, the message knows.
             attempt=self.request.retries + (header.kind != "retry"),
