@@ -3,11 +3,12 @@
 RUN = $(or $(VENV),.venv)/bin/python
 TEST = $(or $(VENV),.venv-dev)/bin/python
 
-.PHONY: help run test
+.PHONY: help run test firefox
 
 help:
-	@echo "make run    start the site (PORT=8000) until Ctrl-C"
-	@echo "make test   run every test"
+	@echo "make run      start the site (PORT=8000) until Ctrl-C"
+	@echo "make test     run every test"
+	@echo "make firefox  walk through the site in Firefox, if that is installed"
 
 run:
 	@$(if $(VENV),,bin/venv .venv requirements.txt)
@@ -16,3 +17,7 @@ run:
 test:
 	@$(if $(VENV),,bin/venv .venv-dev requirements-dev.txt)
 	@exec $(TEST) -m pytest $(or $(PYTEST_ARGS),--cov)
+
+firefox:
+	@$(if $(VENV),,bin/venv .venv-dev requirements-dev.txt)
+	@exec $(TEST) -m pytest -m nightly tests/firefox
