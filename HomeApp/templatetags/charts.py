@@ -44,6 +44,7 @@ def peaks(values):
 
 
 BINS = 24  # of a rate over time
+SHORT = 1.0  # seconds; samples of less are too few and too coarse
 
 
 @register.inclusion_tag("HomeApp/rate.html")
@@ -52,7 +53,7 @@ def rate_plot(envelope):
     # An attempt begins with nothing done; its first sample may come after some work.
     samples = [(0, 0), *(envelope.get("samples") or [])]
     values = rates(samples)
-    if len(values) < 2 or not any(values):
+    if samples[-1][0] < SHORT or len(values) < 2 or not any(values):
         return {}
     step, scale = WIDTH / len(values), (HEIGHT - TOP) / max(values)
     inner = [((i + 0.5) * step, value) for i, value in enumerate(values)]

@@ -129,7 +129,10 @@ def test_what_was_done_before_the_first_sample_counts():
     assert plot["lowest"] == plot["highest"] == "8 per second"
 
 
-@pytest.mark.parametrize("samples", [[], [(0, 0)], [(0, 0), (0, 5)], None])
+SHORT = [(0, 0), (0.02, 900), (0.03, 2000)]
+
+
+@pytest.mark.parametrize("samples", [[], [(0, 0)], [(0, 0), (0, 5)], None, SHORT])
 def test_too_few_samples_are_no_curve(samples):
     assert rate_plot({"samples": samples}) == {}
 
