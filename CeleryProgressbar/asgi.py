@@ -23,7 +23,7 @@ if "daphne.http_protocol" in sys.modules:
 
 def under_script_name(inner):
     """Route below FORCE_SCRIPT_NAME, as Django does for HTTP by itself."""
-    prefix = (settings.FORCE_SCRIPT_NAME or "").rstrip("/")
+    prefix = settings.FORCE_SCRIPT_NAME or ""
 
     async def application(scope, receive, send):
         path = scope["path"].removeprefix(prefix)

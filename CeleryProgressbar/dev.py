@@ -80,8 +80,7 @@ def serve(settings, embedded):
 
 
 def site_url(settings):
-    prefix = (settings.FORCE_SCRIPT_NAME or "").strip("/")
-    return f"http://127.0.0.1:{settings.PORT}/{prefix + '/' if prefix else ''}"
+    return f"http://127.0.0.1:{settings.PORT}{settings.FORCE_SCRIPT_NAME or ''}/"
 
 
 if __name__ == "__main__":

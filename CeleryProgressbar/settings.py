@@ -51,7 +51,9 @@ SECRET_KEY = secret_key()
 PORT = int(env("PORT", "8000"))
 ALLOWED_HOSTS = env_list("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
 CSRF_TRUSTED_ORIGINS = env_list("CSRF_TRUSTED_ORIGINS")
-FORCE_SCRIPT_NAME = env("FORCE_SCRIPT_NAME") or None
+# The path below which the site lives; Django wants it as "/path".
+below = env("FORCE_SCRIPT_NAME", "").strip("/")
+FORCE_SCRIPT_NAME = f"/{below}" if below else None
 
 INSTALLED_APPS = [
     # Serves sockets in `runserver`; elsewhere it would only bring Twisted along.
@@ -131,7 +133,8 @@ if env_flag("HTTPS"):
 
 # --- Files ---------------------------------------------------------------------------
 
-STATIC_URL = "static/"
+# Whole: a relative one would be fixed before ASGI knows the path of a request.
+STATIC_URL = f"{FORCE_SCRIPT_NAME or ''}/static/"
 # Serves straight from the apps, so that nobody needs to run `collectstatic`.
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_ALLOW_ALL_ORIGINS = False
