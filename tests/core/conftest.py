@@ -50,7 +50,7 @@ def set_intervals(settings, **values):
     return settings
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def worker(valkey):
     """A Celery worker whose pool are threads of this process."""
     setup_worker_optimizations(app, NODE)  # as `celery worker` does
