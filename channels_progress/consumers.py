@@ -92,6 +92,7 @@ class ProgressConsumer(AsyncConsumer):  # type: ignore[misc]  # Channels has no 
         self.watch = watch.current()
         self.bucket = Bucket(asyncio.get_running_loop().time())
         self.asks: asyncio.Lock | None = None
+        self.starting = 0
         self.watch.open(self.seat)
         try:
             self.opened()
@@ -172,9 +173,13 @@ class ProgressConsumer(AsyncConsumer):  # type: ignore[misc]  # Channels has no 
         """Start a run and watch it: `started`, its snapshot, what is news."""
         self.require_place()
         viewer = self.seat.viewer
-        started = await self.watch.starts.in_thread(
-            _submit, translation.get_language(), task, params, viewer.owner, key
-        )
+        self.starting += 1
+        try:
+            started = await self.watch.starts.in_thread(
+                _submit, translation.get_language(), task, params, viewer.owner, key
+            )
+        finally:
+            self.starting -= 1
         payload: dict[str, Any] = {"type": "started"}
         if ref is not None:
             payload["ref"] = ref
@@ -194,7 +199,7 @@ class ProgressConsumer(AsyncConsumer):  # type: ignore[misc]  # Channels has no 
         await self.watch.join(self.seat, run, wire.token(frame.get("token")), ref)
 
     def require_place(self) -> None:
-        if len(self.seat.places) >= conf.WATCHES:
+        if len(self.seat.places) + self.starting >= conf.WATCHES:
             raise TooMany(
                 _("A socket may watch %d runs; unwatch one first.") % conf.WATCHES
             )

@@ -145,8 +145,11 @@ resume = _asks("resume", runs.resume)
 def _allowed(
     request: HttpRequest, run: str, action: str, token: str | None
 ) -> Snapshot:
+    # First of all: a session that was looked at shows in the answer's `Vary`, which
+    # must be the same for a run that does not exist.
+    viewer = access.viewer_of(request)
     snapshot = runs.get(wire.run_id(run))
-    access.require(request, snapshot, action, token)
+    access.require(viewer, snapshot, action, token)
     return snapshot
 
 

@@ -156,6 +156,14 @@ def test_strangers_and_unknown_runs_get_the_same_answer(page, stranger):
             assert (response.status_code, response.json()) == (403, REFUSAL)
 
 
+def test_nothing_in_an_answer_tells_a_stranger_that_a_run_exists(page, stranger):
+    run = start(page).json()["run"]
+    for verb in ("run", "cancel", "pause", "resume"):
+        ask = stranger.get if verb == "run" else stranger.post
+        known, unknown = (ask(address(verb, id)) for id in (run, str(uuid.uuid4())))
+        assert (known.headers, known.content) == (unknown.headers, unknown.content)
+
+
 def test_a_token_lets_its_viewer_read(page, stranger):
     run = start(page).json()["run"]
     cookies = {

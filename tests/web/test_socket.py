@@ -214,6 +214,15 @@ async def test_a_socket_watches_so_many_runs(site, configure):
         assert (await tab.watch(one["run"]))["run"] == one["run"]
 
 
+async def test_starts_at_once_cannot_share_a_place(site, configure):
+    configure(WATCHES=2)
+    async with Tab(cookie=anonymous()) as tab:
+        for ref in range(4):
+            await tab.send("start", task="gen_random", ref=ref)
+        answers = [await tab.until(ref=ref) for ref in (2, 3)]
+        assert [answer["code"] for answer in answers] == ["too_many"] * 2
+
+
 async def test_an_end_gives_the_place_back(begun, configure):
     configure(WATCHES=1)
     cookie = anonymous()
