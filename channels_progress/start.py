@@ -61,7 +61,7 @@ def submit(
             _("There is no task of this name; there are: %s.") % known,
             {"task": [_("Unknown task.")]},
         )
-    id = run_id(owner, key or None)
+    id = run_id(owner, key)
     if key and (again := _again(id)) is not None:
         return again
     form = declared.form(params, files)
@@ -76,7 +76,7 @@ def submit(
 
 def run_id(owner: str, key: str | None) -> str:
     """The id of a run: the same for the same owner and key."""
-    if key is None:
+    if not key:
         return str(uuid.uuid4())
     return str(uuid.uuid5(NAMESPACE, f"{owner}\n{key}"))
 
@@ -104,7 +104,7 @@ def start(
         task = declared.task
     owner = access.owner(owner)
     id = run_id(owner, key)
-    if key is not None and (again := _again(id)) is not None:
+    if key and (again := _again(id)) is not None:
         return again
     return _start(task, kwargs or {}, owner, id, title)
 

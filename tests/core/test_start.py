@@ -152,6 +152,14 @@ def test_the_same_key_is_the_same_run(quiet):
     assert quiet() == 1
 
 
+def test_an_empty_key_is_none(quiet):
+    body = {"body": "?"}
+    one, other = (
+        runs.start(tasks.late, body, owner="starter", key="") for _ in range(2)
+    )
+    assert one.run != other.run
+
+
 def test_another_owners_key_is_another_run(quiet):
     assert begin(key="k").run != begin(key="k", owner="another").run
 

@@ -98,7 +98,10 @@ def test_there_are_pages(visitor, many):
     assert b'rel="prev"' in last
 
 
-@pytest.mark.parametrize("number", ["0", "-1", "x", "99999999999999999999", "²"])
+@pytest.mark.parametrize(
+    "number",
+    ["0", "-1", "x", "99999999999999999999", pytest.param("9" * 5000, id="huge"), "²"],
+)
 def test_a_page_that_cannot_be_is_the_first(visitor, many, number):
     assert shown(visitor, f"/runs/?page={number}") == many[:20]
 
