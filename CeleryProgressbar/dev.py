@@ -5,6 +5,7 @@ Runs the processes of `Procfile.dev` under honcho; without REDIS_URL the store a
 """
 
 import os
+import re
 import socket
 import sys
 from pathlib import Path
@@ -25,6 +26,8 @@ def run():
     """Start everything, wait until it has stopped; returns the exit status."""
     embedded = not os.environ.get("REDIS_URL")
     prepare_environment()
+    require_port("PORT")
+    require_port("VALKEY_PORT")
     import django
     from django.conf import settings
     from django.core.management import call_command
@@ -48,6 +51,13 @@ def prepare_environment():
     # Procfile.dev means the commands of this very virtual environment.
     env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', '')}"
     env["PYTHONUNBUFFERED"] = "1"
+
+
+def require_port(variable):
+    """Exit with a sentence if the variable is set, and to no port."""
+    value = os.environ.get(variable)
+    if value and not (re.fullmatch("[0-9]{1,5}", value) and 0 < int(value) < 65_536):
+        sys.exit(f"{variable} is {value!r}; a port is a number from 1 to 65535")
 
 
 def require_free(port, variable, what):

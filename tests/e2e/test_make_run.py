@@ -206,6 +206,12 @@ def test_a_taken_port_is_one_sentence(checkout, valkey, variable, server):
     )
 
 
+@pytest.mark.parametrize("port", ["abc", "0", "65536"])
+def test_what_is_no_port_is_one_sentence(checkout, port):
+    said = f"PORT is {port!r}; a port is a number from 1 to 65535"
+    assert refused(checkout, PORT=port) == said
+
+
 def test_a_missing_python_is_one_sentence(checkout):
     assert refused(checkout, VENV="", PYTHON="python-of-nowhere") == (
         "Python is missing: install Python 3.11 or newer, or name it: "
