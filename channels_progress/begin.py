@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from celery import Task
 from celery.exceptions import Ignore, Reject
+from django.utils.translation import gettext
 
 from channels_progress import counters, history
 from channels_progress.conf import conf
@@ -172,7 +173,9 @@ class _Asking:
             max=conf.MAX_RESTARTS,
             worker=self.lease.worker,
             doc=self._blank(),
-            error=encode({"message": f"Its worker stopped {conf.MAX_RESTARTS} times."}),
+            error=encode(
+                {"message": gettext("Its worker stopped %d times.") % conf.MAX_RESTARTS}
+            ),
             **values,
         )
 

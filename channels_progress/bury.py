@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import os
 
+from django.conf import settings
+from django.utils import translation
+from django.utils.functional import Promise
+
 from channels_progress.begin import MAIN
 from channels_progress.header import Header
 from channels_progress.log import transition
@@ -18,11 +22,16 @@ from channels_progress.store import ERRORS, Store, get_store
 
 
 def bury(
-    header: Header, state: str, reason: str, message: str, pid: int | None = None
+    header: Header,
+    state: str,
+    reason: str,
+    message: str | Promise,
+    pid: int | None = None,
 ) -> None:
     """End a run whose child is dead or dying, or whose message was dropped.
 
-    `pid` is the child's; a lease that another process holds is left alone.
+    `message` is lazy, and said in the run's language. `pid` is the
+    child's; a lease that another process holds is left alone.
     """
     reporter = get_reporter()
     try:
@@ -39,7 +48,7 @@ def _bury(
     header: Header,
     state: str,
     reason: str,
-    message: str,
+    message: str | Promise,
     pid: int | None,
 ) -> None:
     stored = store.read([header.run]).get(header.run)
@@ -50,7 +59,8 @@ def _bury(
         if main != MAIN or holder not in (str(pid), str(os.getpid())):
             return
         lease = stored.lease
-    error = encode({"message": message}) if message else ""
+    with translation.override(header.language or settings.LANGUAGE_CODE):
+        error = encode({"message": str(message)}) if message else ""
     answer = store.call(
         "bury",
         header.run,

@@ -26,6 +26,8 @@ class Header:
     mark: str = ""
     """The random word of a duplicate's copy; the script remembers the current one."""
     pausable: bool = False
+    language: str = ""
+    """In which the body speaks: that of whoever started or resumed the run."""
 
     def next(self, kind: Kind) -> Header:
         """The header of the message that follows this one."""

@@ -19,6 +19,8 @@ from celery.signals import (
     worker_shutdown,
 )
 from celery.worker import state as worker_state
+from django.utils import translation
+from django.utils.translation import gettext
 from kombu.exceptions import EncodeError
 
 from channels_progress import counters, history
@@ -39,7 +41,7 @@ from channels_progress.run import (
     text,
 )
 from channels_progress.store import ERRORS, Answer, Call, get_store
-from channels_progress.task import Polling
+from channels_progress.task import Polling, header_of
 
 logger = logging.getLogger("channels_progress")
 
@@ -65,10 +67,10 @@ def failure(error: BaseException, id: str) -> str:
     if isinstance(error, TaskError):
         return encode({"message": text(error, MESSAGE_CHARACTERS)})
     if isinstance(error, SoftTimeLimitExceeded | TimeLimitExceeded):
-        return encode({"message": "It took longer than it may."})
-    message = "Something went wrong."
+        return encode({"message": gettext("It took longer than it may.")})
+    message = gettext("Something went wrong.")
     if isinstance(error, EncodeError):
-        message = "It returned or passed on a value that is not JSON."
+        message = gettext("It returned or passed on a value that is not JSON.")
     reference = secrets.token_hex(4)
     logger.error("Run %s failed, reference %s", id, reference, exc_info=error)
     return encode({"message": message, "reference": reference})
@@ -85,7 +87,9 @@ def end_of(
             return End(WAITING, "retry", delay=_delay(value), successor=True)
         case states.FAILURE, NotImplementedError() if worker_state.should_terminate:
             # On solo, Celery raises it in the body to stop a worker at once.
-            return End(FAILED, "worker_stopped", _sentence("Its worker was stopped."))
+            return End(
+                FAILED, "worker_stopped", _sentence(gettext("Its worker was stopped."))
+            )
         case states.FAILURE, SoftTimeLimitExceeded() | TimeLimitExceeded():
             return End(FAILED, "time_limit", failure(value, lease.id))
         case states.FAILURE, _:
@@ -101,19 +105,23 @@ def end_of(
         case _, Reject() if value.requeue:
             return End(WAITING, "redelivery", tame=True)
         case _, Reject():
-            return End(FAILED, "rejected", _sentence("The task rejected its message."))
+            return End(
+                FAILED, "rejected", _sentence(gettext("The task rejected its message."))
+            )
         case states.IGNORED, _ if getattr(task.request, "progress_replaced", False):
             return End(WAITING, "replace", successor=True)
         case states.IGNORED, _:
             return End(
-                CANCELLED, "ignored", _sentence("The task ended without a result.")
+                CANCELLED,
+                "ignored",
+                _sentence(gettext("The task ended without a result.")),
             )
     # No state: the process is being torn down.
     if task.acks_late:
         return End(WAITING, "redelivery")
     if in_child:
         return None  # its main process says so within seconds
-    return End(FAILED, "worker_stopped", _sentence("Its worker was stopped."))
+    return End(FAILED, "worker_stopped", _sentence(gettext("Its worker was stopped.")))
 
 
 def _sentence(message: str) -> str:
@@ -132,6 +140,8 @@ def on_postrun(
 ) -> None:
     lease: Lease | None = getattr(sender.request, "progress_lease", None)
     if lease is None:
+        if header_of(sender.request) is not None:
+            translation.deactivate()
         return
     leave()
     reporter, kept = get_reporter(), False
@@ -140,6 +150,7 @@ def on_postrun(
     try:
         kept = _end(sender, lease, state, retval)
     finally:
+        translation.deactivate()
         if not kept:
             reporter.busy.discard(lease)
 

@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any, Final
 
 from celery import current_app
+from django.utils import translation
 from kombu.pools import producers
 
 from channels_progress import catalogue
@@ -44,6 +45,7 @@ def publish(row: Run, hop: int, kind: Kind, queued: int) -> None:
         kind=kind,
         queued=queued,
         pausable=bool(declared and declared.pausable),
+        language=translation.get_language() or "",
     )
     pool = producers[_connection()]
     with pool.acquire(block=True, timeout=PUBLISH_TIMEOUT) as producer:

@@ -9,6 +9,9 @@ from celery.signals import task_unknown
 from celery.worker import state as worker_state
 from celery.worker.control import control_command
 from celery.worker.request import Request
+from django.utils.functional import Promise
+from django.utils.text import format_lazy
+from django.utils.translation import gettext_lazy
 
 from channels_progress.bury import bury
 from channels_progress.header import HEADER, Header
@@ -21,7 +24,7 @@ class ProgressRequest(Request):  # type: ignore[misc]  # Celery has no types
     def _header(self) -> Header | None:
         return Header.of({HEADER: self._request_dict.get(HEADER)}, self.id)
 
-    def _bury(self, state: str, reason: str, message: str) -> None:
+    def _bury(self, state: str, reason: str, message: str | Promise) -> None:
         if (header := self._header()) is not None:
             bury(header, state, reason, message, pid=self.worker_pid)
 
@@ -29,7 +32,12 @@ class ProgressRequest(Request):  # type: ignore[misc]  # Celery has no types
         super().on_timeout(soft, timeout)
         if not soft and self._header() and (self.task.acks_on_timeout is not False):
             self._bury(
-                FAILED, "time_limit", f"It took longer than it may ({timeout:g} s)."
+                FAILED,
+                "time_limit",
+                format_lazy(
+                    gettext_lazy("It took longer than it may ({seconds} s)."),
+                    seconds=f"{timeout:g}",
+                ),
             )
 
     def on_failure(
@@ -49,29 +57,31 @@ class ProgressRequest(Request):  # type: ignore[misc]  # Celery has no types
         if self._success_was_stored():
             self._bury(SUCCEEDED, "", "")
         else:
-            self._bury(FAILED, "worker_lost", "Its worker process died.")
+            self._bury(FAILED, "worker_lost", gettext_lazy("Its worker process died."))
         return result
 
     def _announce_cancelled(self, emit_retry: bool = True) -> None:
         super()._announce_cancelled(emit_retry)
         if not self.task.acks_late:
-            self._bury(FAILED, "worker_stopped", "Its worker was stopped.")
+            self._bury(
+                FAILED, "worker_stopped", gettext_lazy("Its worker was stopped.")
+            )
 
     def _announce_revoked(
         self, reason: str, terminated: bool, signum: Any, expired: bool
     ) -> None:
         super()._announce_revoked(reason, terminated, signum, expired)
         if expired:
-            self._bury(CANCELLED, "expired", "It was not begun in time.")
+            self._bury(CANCELLED, "expired", gettext_lazy("It was not begun in time."))
         else:
-            self._bury(CANCELLED, "revoked", "It was revoked.")
+            self._bury(CANCELLED, "revoked", gettext_lazy("It was revoked."))
 
 
 def on_unknown(message: Any, name: str, id: str, **_: Any) -> None:
     """A worker that does not know a task drops its message."""
     header = Header.of(message.headers, id)
     if header is not None:
-        bury(header, FAILED, "unknown_task", "No worker knows this task.")
+        bury(header, FAILED, "unknown_task", gettext_lazy("No worker knows this task."))
 
 
 task_unknown.connect(on_unknown, dispatch_uid="channels_progress")

@@ -11,6 +11,9 @@ from celery import Task
 from celery.canvas import Signature, _chain, chord, group
 from celery.exceptions import Ignore
 from celery.worker import state as worker_state
+from django.conf import settings
+from django.utils import translation
+from django.utils.translation import gettext_lazy
 
 from channels_progress.begin import begin, publish_again
 from channels_progress.bury import bury
@@ -49,8 +52,9 @@ class ProgressTask(Task):  # type: ignore[misc]  # Celery has no types
         if (header := header_of(self.request)) is not None:
             if task_id in worker_state.revoked:
                 # Where tasks share the worker's process, Celery runs them all the same.
-                bury(header, CANCELLED, "revoked", "It was revoked.")
+                bury(header, CANCELLED, "revoked", gettext_lazy("It was revoked."))
                 raise Ignore("It was revoked.")
+            translation.activate(header.language or settings.LANGUAGE_CODE)
             begin(self, header)
         super().before_start(task_id, args, kwargs)
 

@@ -11,7 +11,8 @@ from billiard.exceptions import SoftTimeLimitExceeded
 from celery import chain, chord, group
 from celery.exceptions import Ignore, Reject
 from celery.result import AsyncResult
-from django.utils.translation import gettext_lazy
+from django.utils import translation
+from django.utils.translation import gettext, gettext_lazy
 
 from channels_progress import Cancelled, Superseded, TaskError, progress, runs
 from channels_progress.models import Run
@@ -33,6 +34,23 @@ def once(first):
         return len(begun)
 
     return body
+
+
+def test_a_body_speaks_the_language_of_whoever_started_it(play):
+    def language(task):
+        return translation.get_language()
+
+    def failing(task):
+        raise RuntimeError("for the log only")
+
+    with translation.override("de"):
+        german, failed = play(language), play(failing)
+    english = play(language)
+    assert until(german, "succeeded").as_dict()["result"] == "de"
+    assert until(english, "succeeded").as_dict()["result"] == "en"
+    with translation.override("de"):
+        said = gettext("Something went wrong.")
+    assert until(failed, "failed").as_dict()["error"]["message"] == said
 
 
 # -- Success and failure ----------------------------------------------------------
