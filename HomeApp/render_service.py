@@ -85,14 +85,22 @@ class Handler(BaseHTTPRequestHandler):
 
 def url():
     """RENDER_URL, or on this machine a port of its own for each web port."""
-    port = int(os.environ.get("PORT", "8000")) + 900
+    port = int(os.environ.get("PORT") or 8000)
+    port += 900 if port < 64_000 else -900
     return os.environ.get("RENDER_URL") or f"http://127.0.0.1:{port}"
 
 
 def main():
     """Serve until a signal ends the process."""
     where = urlsplit(url())
-    server = ThreadingHTTPServer((where.hostname, where.port), Handler)
+    try:
+        server = ThreadingHTTPServer((where.hostname, where.port), Handler)
+    except OSError as error:
+        sys.exit(
+            f"The render service cannot use {where.geturl()} "
+            f"({error.strerror.lower()}): stop what uses it, or choose another "
+            f"address: RENDER_URL=http://127.0.0.1:{where.port + 1} make run"
+        )
     print(f"The render service is at {where.geturl()}", file=sys.stderr, flush=True)
     try:
         server.serve_forever()

@@ -31,7 +31,7 @@ def group(id: str) -> str:
 
 
 def message(snapshot: Snapshot) -> dict[str, Any]:
-    """The group message that carries a snapshot; `from_message` reads it."""
+    """The group message that carries a snapshot; `topic.live` reads it."""
     head = {name: getattr(snapshot, name) for name in HEAD_FIELDS}
     return {
         "type": "progress.run",

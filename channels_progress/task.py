@@ -31,10 +31,6 @@ class Polling(Ignore):  # type: ignore[misc]  # Celery has no types
         self.countdown = countdown
 
 
-class Replaced(Ignore):  # type: ignore[misc]  # Celery has no types
-    """Another task goes on as the same run."""
-
-
 def header_of(request: Any) -> Header | None:
     """The header of the message at hand, if it is a run's."""
     if request.is_eager or request.called_directly:

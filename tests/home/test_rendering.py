@@ -6,7 +6,7 @@ import pytest
 
 from HomeApp import elsewhere, rendering
 from HomeApp.forms import RenderForm
-from HomeApp.render_service import FRAMES_PER_SECOND, MOODS, Handler, Job
+from HomeApp.render_service import FRAMES_PER_SECOND, MOODS, Handler, Job, main, url
 from HomeApp.rendering import PATIENCE, Course, GivenUp
 
 NOW = 1_763_700_000.0
@@ -129,6 +129,24 @@ def service(monkeypatch):
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+def test_a_taken_port_is_one_sentence(service):
+    taken = service.server_port
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert str(ended.value) == (
+        f"The render service cannot use http://127.0.0.1:{taken} (address already in "
+        f"use): stop what uses it, or choose another address: "
+        f"RENDER_URL=http://127.0.0.1:{taken + 1} make run"
+    )
+
+
+@pytest.mark.parametrize(("web", "port"), [("8000", 8900), ("65535", 64_635)])
+def test_each_web_port_has_a_port_of_its_own(monkeypatch, web, port):
+    monkeypatch.delenv("RENDER_URL", raising=False)
+    monkeypatch.setenv("PORT", web)
+    assert url() == f"http://127.0.0.1:{port}"
 
 
 def test_asking_twice_makes_one_job(service):
