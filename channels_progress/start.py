@@ -172,7 +172,10 @@ def _again(id: str) -> Started | None:
         waited = stored.snapshot.now - stored.snapshot.changed
         if waited > REPUBLISH_AFTER:
             kind: Kind = "resume" if stored.snapshot.reason == "resume" else "start"
-            publish(row, stored.hop, kind, stored.snapshot.queued)
+            try:
+                publish(row, stored.hop, kind, stored.snapshot.queued)
+            except Exception as error:  # kombu's transports raise what they like
+                raise unavailable() from error
     return Started(id, get(id), False)
 
 

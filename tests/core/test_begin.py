@@ -238,7 +238,7 @@ def test_a_cancel_that_nobody_could_hear_is_fulfilled(hand):
     deliver(hand, lambda task: pytest.fail("it ran"))
     until(hand.id, "cancelled")
     wait_for(lambda: AsyncResult(hand.id).state == "REVOKED", "Celery's result")
-    wait_for(lambda: Run.objects.get().state == "cancelled", "the row")
+    wait_for(lambda: Run.objects.get(pk=hand.id).state == "cancelled", "the row")
 
 
 def test_a_message_that_began_three_times_in_vain_has_failed(hand):
@@ -252,7 +252,7 @@ def test_a_message_that_began_three_times_in_vain_has_failed(hand):
     sentence = "Its worker stopped 3 times."
     assert snapshot.as_dict()["error"] == {"message": sentence}
     wait_for(lambda: AsyncResult(hand.id).state == "FAILURE", "Celery's result")
-    wait_for(lambda: Run.objects.get().state == "failed", "the row")
+    wait_for(lambda: Run.objects.get(pk=hand.id).state == "failed", "the row")
 
 
 # -- The store has lost the run ---------------------------------------------------
@@ -328,7 +328,7 @@ def other_server(tmp_path_factory):
 @pytest.fixture
 def away(other_server, settings, hand):
     """A store of its own, which the test may stop; the broker stays up."""
-    server = other_server
+    server, url = other_server, settings.CHANNELS_PROGRESS["REDIS_URL"]
     server.flush()
     set_intervals(settings, REDIS_URL=server.url, HEARTBEAT_INTERVAL=0.1)
     reporter._forget()  # as in a new process
@@ -336,6 +336,7 @@ def away(other_server, settings, hand):
     if not server.running:
         server.start()
     wait_for(lambda: not (breaker.open or get_reporter().busy), "everything said")
+    set_intervals(settings, REDIS_URL=url)
     reporter._forget()
 
 
@@ -397,7 +398,10 @@ def test_many_short_tasks_spend_the_time_for_a_dead_store_once(far, away):
     assert took < 15  # s; not 30 x 1 s
 
 
-def test_what_comes_late_never_takes_a_lease_that_speaks(far, away):
+def test_what_comes_late_never_takes_a_lease_that_speaks(far, away, settings, caplog):
+    """Its message comes once more, for whoever holds the lease may need it."""
+    caplog.set_level("INFO", "channels_progress")
+    set_intervals(settings, LOST_AFTER=3)
     far.create()
     speaking = lease(far.begin(worker=OTHER))
     away.freeze()
@@ -416,6 +420,7 @@ def test_what_comes_late_never_takes_a_lease_that_speaks(far, away):
     assert stopped.wait(10)
     assert far.stored.lease == speaking
     far.end(speaking, 1)
+    wait_for(lambda: "dropped: succeeded" in caplog.text, "the copy dropped")
 
 
 def test_what_should_not_have_begun_says_no_end(far, away):

@@ -137,7 +137,7 @@ def test_a_success_keeps_its_row(run):
     other.lose()
     other.end(other.running(), 1, "failed")
     history.close(other.snapshot, hop=1)
-    assert Run.objects.get().state == "succeeded"
+    assert Run.objects.get(pk=run.id).state == "succeeded"
 
 
 def test_a_pause_that_comes_late_does_not_follow_an_end(run):
@@ -148,14 +148,14 @@ def test_a_pause_that_comes_late_does_not_follow_an_end(run):
     row(run.id)
     history.close(run.snapshot)
     history.close(paused)
-    assert Run.objects.get().state == "cancelled"
+    assert Run.objects.get(pk=run.id).state == "cancelled"
 
 
 def test_a_run_without_a_row_gets_one_at_its_end(run):
     run.create(owner="ann")
     run.cancel()
     history.close(run.snapshot)
-    found = Run.objects.get()
+    found = Run.objects.get(pk=run.id)
     assert (found.owner, found.task, found.state) == ("ann", "count", "cancelled")
 
 

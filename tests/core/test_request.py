@@ -91,7 +91,7 @@ def test_a_hard_time_limit_is_said_while_the_child_still_lives(hand, receive):
     assert state_of(hand) == ("failed", "time_limit")
     sentence = "It took longer than it may (3 s)."
     assert hand.snapshot.as_dict()["error"] == {"message": sentence}
-    wait_for(lambda: Run.objects.get().state == "failed", "the row")
+    wait_for(lambda: Run.objects.get(pk=hand.id).state == "failed", "the row")
 
 
 def test_a_soft_time_limit_is_the_bodys_to_say(hand, receive):

@@ -69,6 +69,10 @@ def begin(title="", owner="starter", key=None, **options):
     return runs.start(tasks.late, {"body": "?"}, owner=owner, title=title, **options)
 
 
+def rows():
+    return Run.objects.filter(owner="starter")
+
+
 def age(run, milliseconds):
     """As if the run had last changed so long ago."""
     hand = Hand(start.get_store(), run)
@@ -121,7 +125,7 @@ def test_a_user_may_be_the_owner(quiet):
 def test_a_run_has_an_owner(quiet, nobody):
     with pytest.raises(ValueError, match="names no owner"):
         begin(owner=nobody)
-    assert not Run.objects.exists()
+    assert not rows().exists()
 
 
 def test_inside_a_transaction_it_is_published_on_commit(quiet):
@@ -138,7 +142,7 @@ def test_a_transaction_that_is_rolled_back_starts_nothing(quiet, store):
         started = begin()
         transaction.set_rollback(True)
     assert quiet() == 0
-    assert not Run.objects.exists()
+    assert not rows().exists()
     assert store.read([started.run]) == {}
 
 
@@ -173,7 +177,7 @@ def test_a_double_click_is_one_run(quiet):
 
     with ThreadPoolExecutor(8) as pool:
         assert len(set(pool.map(click, range(8)))) == 1
-    assert Run.objects.count() == 1
+    assert rows().count() == 1
 
 
 def test_a_double_click_runs_once(play):
@@ -243,7 +247,7 @@ def test_without_the_store_nothing_is_started(quiet, store_down):
     store_down()
     with pytest.raises(Unavailable):
         begin()
-    assert not Run.objects.exists()
+    assert not rows().exists()
     assert quiet() == 0
 
 
@@ -255,7 +259,7 @@ def test_a_store_that_dies_in_the_middle_leaves_no_row(quiet, store_down):
 
     with pytest.raises(Unavailable):
         start_and_lose_the_store()
-    assert not Run.objects.exists()
+    assert not rows().exists()
 
 
 def test_a_store_that_cannot_be_asked_again_keeps_the_row(quiet, store, store_down):
@@ -270,7 +274,7 @@ def test_without_the_broker_the_run_is_withdrawn(quiet, broker, store):
     broker(NOBODY_LISTENS)
     with pytest.raises(Unavailable):
         begin(key="k")
-    row = Run.objects.get()
+    row = Run.objects.get(pk=start.run_id("starter", OWN["k"]))
     assert (row.state, row.document["reason"]) == ("cancelled", "withdrawn")
     assert row.ended
     assert Hand(store, row.pk).begin().code == "cancelled"
@@ -287,9 +291,16 @@ def test_what_was_withdrawn_is_started_by_its_key_as_the_next_hop(
     assert started.snapshot.state == "queued"
     assert started.snapshot.reason is None
     assert quiet() == 1
-    row = Run.objects.get()
+    row = Run.objects.get(pk=started.run)
     assert (row.state, row.ended, row.hop) == ("", None, 2)
     assert Hand(store, row.pk).begin(hop=1).code == "old"
+
+
+def test_what_cannot_be_published_once_more_is_unavailable(quiet, broker):
+    age(begin(key="k").run, 3001)
+    broker(NOBODY_LISTENS)
+    with pytest.raises(Unavailable):
+        begin(key="k")
 
 
 def test_what_has_begun_by_then_is_not_withdrawn(quiet, store):
@@ -410,7 +421,7 @@ def test_a_wrong_parameter_names_the_field(count, n):
         submit({"n": n})
     assert list(raised.value.errors) == ["n"]
     assert raised.value.message.startswith("n: ")
-    assert not Run.objects.exists()
+    assert not rows().exists()
 
 
 def test_a_key_finds_its_run_before_its_parameters_are_looked_at(count):
