@@ -12,6 +12,7 @@ from celery.contrib.testing.worker import start_worker
 
 from CeleryProgressbar.celery import app
 from channels_progress import catalogue, progress, runs
+from channels_progress.models import Run
 from channels_progress.reporter import get_reporter
 from channels_progress.store import get_store
 from tests.core import tasks
@@ -31,6 +32,15 @@ def store(valkey):
 def run(store):
     """A run that nobody has created yet."""
     return Hand(store)
+
+
+@pytest.fixture
+def database(django_db_setup, django_db_blocker):
+    """The test database, for all threads. Only our rows are removed after the test:
+    to flush every table would take most of these tests' time."""
+    with django_db_blocker.unblock():
+        yield
+        Run.objects.all().delete()
 
 
 @pytest.fixture
@@ -75,7 +85,7 @@ def worker(valkey):
 
 
 @pytest.fixture
-def play(worker, store, transactional_db):
+def play(worker, store, database):
     """`play(body)` starts a run that does what `body(task)` does; its id."""
     started = []
 

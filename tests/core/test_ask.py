@@ -12,7 +12,7 @@ from tests.core.conftest import endless, set_intervals, until
 from tests.core.hand import Hand
 from tests.ports import free_port
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.usefixtures("database")
 
 NOBODY_LISTENS = f"redis://127.0.0.1:{free_port()}/0"
 

@@ -236,7 +236,7 @@ def test_no_interleaving_of_writers_breaks_the_table(store):
     run_state_machine_as_test(
         lambda: Interleavings(store),
         settings=settings(
-            max_examples=100,
+            max_examples=70,
             stateful_step_count=40,
             derandomize=True,
             database=None,

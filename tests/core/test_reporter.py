@@ -215,7 +215,7 @@ def test_a_lease_that_was_taken_over_stops(quick, attempt, carrier):
 # -- A store that has lost the run ------------------------------------------------
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("database")
 def test_a_vanished_run_is_brought_back_by_the_next_beat(quick, attempt):
     attempt.progress.set(4, total=10)
     attempt.wait(4)
@@ -226,7 +226,7 @@ def test_a_vanished_run_is_brought_back_by_the_next_beat(quick, attempt):
     assert attempt.current == 4
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("database")
 def test_who_was_silent_for_long_lets_a_living_lease_speak_first(
     settings, attempt, carrier
 ):
@@ -270,7 +270,7 @@ def away(away_server, settings):
 
 
 @pytest.fixture
-def far(away, monkeypatch, transactional_db):
+def far(away, monkeypatch, database):
     """A run in that store, and who carries its progress. A server that is killed may
     lose the last second: then the history is asked, and the run brought back."""
     carrier = Reporter()

@@ -33,7 +33,7 @@ ITS_CHILD = f"node|{MAIN}|{CHILD}"
 
 
 @pytest.fixture
-def hand(store, transactional_db):
+def hand(store, database):
     """A run that a child of this worker has begun."""
     hand = Hand(store)
     hand.create()
@@ -151,7 +151,7 @@ def test_another_process_is_left_alone(hand, receive):
     assert hand.snapshot.state == "running"
 
 
-def test_another_workers_process_is_left_alone(store, receive, transactional_db):
+def test_another_workers_process_is_left_alone(store, receive, database):
     other = Hand(store)
     other.create()
     other.begin(worker=f"node|another|{CHILD}")
@@ -209,7 +209,7 @@ def deliver(hand, name="core.late", **options):
 
 
 @pytest.fixture
-def queued(worker, store, transactional_db):
+def queued(worker, store, database):
     hand = Hand(store)
     hand.create()
     yield hand

@@ -35,7 +35,7 @@ def broker(monkeypatch):
 
 
 @pytest.fixture
-def quiet(store, broker, valkey, transactional_db):
+def quiet(store, broker, valkey, database):
     """Messages go where no worker listens: another database of the same server."""
     url = valkey.url.replace("/0", "/9")
     broker(url)
@@ -117,7 +117,7 @@ def test_an_odd_title_is_legible(quiet):
 
 
 def test_a_user_may_be_the_owner(quiet):
-    user = User.objects.create(username="ann")
+    user = User(pk=7)
     assert Run.objects.get(pk=begin(owner=user).run).owner == f"u:{user.pk}"
 
 
