@@ -43,7 +43,10 @@ def message(snapshot: Snapshot) -> dict[str, Any]:
 
 async def send(snapshots: Sequence[Snapshot]) -> None:
     """Send the messages of these snapshots at once; what gets lost, gets lost."""
-    await asyncio.gather(*(_send(s.id, message(s)) for s in snapshots))
+    if len(snapshots) == 1:  # which is most often so, and a task less
+        await _send(snapshots[0].id, message(snapshots[0]))
+    else:
+        await asyncio.gather(*(_send(s.id, message(s)) for s in snapshots))
 
 
 def tell(id: str) -> None:

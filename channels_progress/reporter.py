@@ -32,7 +32,7 @@ from channels_progress.run import (
     number,
     text,
 )
-from channels_progress.store import ERRORS, Answer, Call, get_store
+from channels_progress.store import ERRORS, Answer, Call, Store
 
 logger = logging.getLogger("channels_progress")
 
@@ -202,7 +202,8 @@ class Reporter:
     """The thread and what it carries. Calls from tasks never wait for it."""
 
     def __init__(self) -> None:
-        self.store = get_store("reporter")
+        # Its own: under gevent a native thread and greenlets must not share locks.
+        self.store = Store(conf.REDIS_URL, conf.PREFIX, single=True)
         self.leases: dict[str, Lease] = {}
         self.busy: set[Lease] = set()
         """Leases that are asked for, or whose end is not written yet."""

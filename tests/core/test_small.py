@@ -16,6 +16,7 @@ from channels_progress.errors import (
     Unavailable,
 )
 from channels_progress.header import Header
+from channels_progress.reporter import Reporter
 from channels_progress.store import Call, Store, get_store, nonce
 from tests.core import tasks
 from tests.core.conftest import set_intervals
@@ -135,7 +136,7 @@ def test_what_is_not_declared_is_not_found():
 
 def test_the_projects_store_is_one(valkey):
     assert get_store() is get_store()
-    assert get_store() is not get_store("reporter")
+    assert get_store() is not Reporter().store
 
 
 def test_a_word_counts_once():
