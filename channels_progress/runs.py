@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, ParamSpec, TypeVar
 
 from django.db import close_old_connections, connections
+from django.utils import translation
 
 from channels_progress import history
 from channels_progress.ask import cancel, pause, resume
@@ -62,13 +63,15 @@ async def in_thread(
     """Call a blocking function of this app from a coroutine; Unavailable after 3 s.
 
     It runs on threads of its own, so a store, database or broker that hangs cannot
-    hold up the site's other work.
+    hold up the site's other work. Texts are in the coroutine's language.
     """
+    language = translation.get_language()
 
     def call() -> T:
         close_old_connections()
         try:
-            return function(*args, **kwargs)
+            with translation.override(language):
+                return function(*args, **kwargs)
         finally:
             close_old_connections()
 

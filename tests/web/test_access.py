@@ -192,6 +192,7 @@ def everybody_may_watch(viewer, snapshot, action, token):
     return action == "watch"
 
 
+@pytest.mark.django_db  # whose connections a thread may still hold
 async def test_a_project_has_its_own_rule(configure):
     configure(MAY="tests.web.test_access.everybody_may_watch")
     access.require(BOB, run_of("u:1"), "watch")

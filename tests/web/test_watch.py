@@ -477,6 +477,7 @@ async def test_all_of_many_starts_get_their_turn(site):
     assert refs == set(range(40))
 
 
+@pytest.mark.django_db  # whose connections a thread may still hold
 async def test_who_waits_is_told_when_somebody_finds_a_part_down():
     gate, begun = watch.Gate(), []
 
