@@ -35,9 +35,9 @@ def run(store):
 
 
 @pytest.fixture
-def database(django_db_setup, django_db_blocker):
+def transactional_db(django_db_setup, django_db_blocker):
     """The test database, for all threads. Only our rows are removed after the test:
-    to flush every table would take most of these tests' time."""
+    to flush every table, as pytest-django's does, takes most of these tests' time."""
     with django_db_blocker.unblock():
         yield
         Run.objects.all().delete()
@@ -85,7 +85,7 @@ def worker(valkey):
 
 
 @pytest.fixture
-def play(worker, store, database):
+def play(worker, store, transactional_db):
     """`play(body)` starts a run that does what `body(task)` does; its id."""
     started = []
 

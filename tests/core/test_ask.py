@@ -12,7 +12,7 @@ from tests.core.conftest import endless, set_intervals, until
 from tests.core.hand import Hand
 from tests.ports import free_port
 
-pytestmark = pytest.mark.usefixtures("database")
+pytestmark = pytest.mark.usefixtures("transactional_db")
 
 NOBODY_LISTENS = f"redis://127.0.0.1:{free_port()}/0"
 
@@ -173,6 +173,19 @@ def test_a_resume_that_cannot_be_published_is_a_pause_again(hop, monkeypatch):
     assert runs.get(hop.id).shown == "paused"
     assert row().state == "paused"
     assert hop.begin(hop=2, kind="resume").code == "paused"
+
+
+def test_a_resume_that_nobody_can_take_back_is_unavailable(hop, settings, monkeypatch):
+    runs.pause(hop.id)
+    use_broker(monkeypatch, NOBODY_LISTENS)
+
+    def publishing(**_):
+        set_intervals(settings, REDIS_URL=NOBODY_LISTENS)
+
+    before_task_publish.connect(publishing)
+    with pytest.raises(Unavailable):
+        runs.resume(hop.id)
+    assert hop.snapshot.state == "queued"
 
 
 def test_a_resumed_run_that_ends_at_once_stays_ended(play, declare, quick):

@@ -30,7 +30,7 @@ OTHER = "elsewhere|abc|1"
 
 
 @pytest.fixture
-def hand(worker, database, play):
+def hand(worker, transactional_db, play):
     """A run in the store whose messages are published by the test."""
     return Hand(get_store())
 

@@ -553,7 +553,7 @@ def test_the_next_attempt_has_the_cursor(play):
 
 
 @pytest.fixture
-def plain(worker, store, database):
+def plain(worker, store, transactional_db):
     """Start a body as a plain task; Celery's result."""
 
     def start(body, **options):

@@ -8,12 +8,13 @@ import msgpack
 import pytest
 import redis
 
-from channels_progress import layer, reporter
+from channels_progress import counters, layer, reporter
 from channels_progress.current import Cancelled, Paused, Progress, Superseded
 from channels_progress.header import Header
 from channels_progress.reporter import Breaker, Lease, Reporter, Samples, significant
 from tests.core.conftest import set_intervals
 from tests.core.hand import Hand, lease
+from tests.ports import free_port
 from tests.stack import Valkey, wait_for
 
 
@@ -215,7 +216,7 @@ def test_a_lease_that_was_taken_over_stops(quick, attempt, carrier):
 # -- A store that has lost the run ------------------------------------------------
 
 
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("transactional_db")
 def test_a_vanished_run_is_brought_back_by_the_next_beat(quick, attempt):
     attempt.progress.set(4, total=10)
     attempt.wait(4)
@@ -226,7 +227,7 @@ def test_a_vanished_run_is_brought_back_by_the_next_beat(quick, attempt):
     assert attempt.current == 4
 
 
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("transactional_db")
 def test_who_was_silent_for_long_lets_a_living_lease_speak_first(
     settings, attempt, carrier
 ):
@@ -270,7 +271,7 @@ def away(away_server, settings):
 
 
 @pytest.fixture
-def far(away, monkeypatch, database):
+def far(away, monkeypatch, transactional_db):
     """A run in that store, and who carries its progress. A server that is killed may
     lose the last second: then the history is asked, and the run brought back."""
     carrier = Reporter()
@@ -364,6 +365,19 @@ def test_a_broken_channel_layer_loses_messages_and_nothing_else(far, settings, c
     set_intervals(settings, CHANNEL_LAYER="missing")
     far.progress.advance()
     far.wait(1)
+
+
+def test_a_layer_that_is_down_loses_messages_and_counts_them(far, settings, caplog):
+    caplog.set_level("INFO", "channels_progress")
+    config = {"hosts": [f"redis://127.0.0.1:{free_port()}/0"]}
+    backend = settings.CHANNEL_LAYERS["default"]["BACKEND"]
+    layers = {"down": {"BACKEND": backend, "CONFIG": config}}
+    settings.CHANNEL_LAYERS = {**settings.CHANNEL_LAYERS, **layers}
+    set_intervals(settings, CHANNEL_LAYER="down")
+    before = counters.read()["messages_dropped"]
+    layer.tell(far.id)
+    assert counters.read()["messages_dropped"] == before + 1
+    assert "was lost" in caplog.text
 
 
 def test_an_outage_is_said_once_in_the_log(caplog):

@@ -17,7 +17,8 @@ from CeleryProgressbar.celery import app
 from channels_progress import runs
 from channels_progress.begin import MAIN
 from channels_progress.bury import bury
-from channels_progress.errors import Invalid
+from channels_progress.errors import Invalid, Unavailable
+from channels_progress.force import force
 from channels_progress.header import Header
 from channels_progress.models import Run
 from channels_progress.reporter import get_reporter
@@ -33,7 +34,7 @@ ITS_CHILD = f"node|{MAIN}|{CHILD}"
 
 
 @pytest.fixture
-def hand(store, database):
+def hand(store, transactional_db):
     """A run that a child of this worker has begun."""
     hand = Hand(store)
     hand.create()
@@ -151,7 +152,7 @@ def test_another_process_is_left_alone(hand, receive):
     assert hand.snapshot.state == "running"
 
 
-def test_another_workers_process_is_left_alone(store, receive, database):
+def test_another_workers_process_is_left_alone(store, receive, transactional_db):
     other = Hand(store)
     other.create()
     other.begin(worker=f"node|another|{CHILD}")
@@ -209,7 +210,7 @@ def deliver(hand, name="core.late", **options):
 
 
 @pytest.fixture
-def queued(worker, store, database):
+def queued(worker, store, transactional_db):
     hand = Hand(store)
     hand.create()
     yield hand
@@ -291,6 +292,31 @@ def test_a_worker_that_is_gone_cannot_be_forced(worker, hand):
     hand.begin(hop=2, worker="gone@nowhere|abc|1")
     with pytest.raises(Invalid, match="did not answer"):
         runs.cancel(hand.id, force=True)
+
+
+@pytest.fixture
+def unreachable(settings, monkeypatch):
+    """Where nobody listens."""
+    return f"redis://127.0.0.1:{free_port()}/0"
+
+
+def test_without_the_store_nothing_is_forced(hand, settings, unreachable):
+    set_intervals(settings, REDIS_URL=unreachable)
+    with pytest.raises(Unavailable):
+        force(hand.id)
+
+
+def test_without_the_broker_nothing_is_forced(hand, monkeypatch, unreachable):
+    monkeypatch.setattr(app.conf, "broker_write_url", unreachable)
+    monkeypatch.setattr(app, "_pool", None)
+    with pytest.raises(Unavailable):
+        force(hand.id)
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_what_nobody_runs_is_not_forced(hand, lost):
+    hand.lose() if lost else hand.end(hand.stored.lease, 1)
+    assert force(hand.id) is None
 
 
 def test_what_is_over_needs_no_force(hand):

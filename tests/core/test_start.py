@@ -35,7 +35,7 @@ def broker(monkeypatch):
 
 
 @pytest.fixture
-def quiet(store, broker, valkey, database):
+def quiet(store, broker, valkey, transactional_db):
     """Messages go where no worker listens: another database of the same server."""
     url = valkey.url.replace("/0", "/9")
     broker(url)
@@ -321,6 +321,13 @@ def test_a_result_backend_that_is_down_holds_up_no_start(quiet, monkeypatch):
     monkeypatch.setattr(app, "_backend_cache", None)
     monkeypatch.setattr(app, "_local", threading.local())
     assert begin().snapshot.state == "queued"
+
+
+def test_another_broker_waits_no_longer(broker):
+    broker("amqp://nobody@127.0.0.1:1//")
+    options = publish._connection().transport_options
+    assert (options["read_timeout"], options["write_timeout"]) == (2, 2)
+    assert options["confirm_publish"]
 
 
 # -- Limits -----------------------------------------------------------------------
