@@ -9,6 +9,8 @@ import secrets
 import socket
 import time
 from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -94,13 +96,13 @@ def begin(task: Task[Any, Any], header: Header) -> None:
     reporter.busy.add(lease)
     try:
         if breaker.open:
-            lease.begin = asking.late
+            asking.postpone()
         else:
             try:
                 asking.ask()
             except ERRORS as error:
                 breaker.trip(error)
-                lease.begin = asking.late
+                asking.postpone()
         reporter.add(lease)
     finally:
         reporter.busy.discard(lease)
@@ -114,8 +116,16 @@ class _Asking:
     def __init__(self, task: Task[Any, Any], lease: Lease, store: Store) -> None:
         self.task, self.lease, self.store = task, lease, store
         self.request = task.request
-        self.nonce, self.mark = nonce(), lease.header.mark
+        self.nonce, self.mark, self.fresh = nonce(), lease.header.mark, nonce()
         self.is_late = False
+
+    def postpone(self) -> None:
+        """The body is to begin mute; not beside another of this very process."""
+        here = get_reporter().leases.get(self.lease.id)
+        if here is not None and here.header.hop == self.lease.header.hop:
+            self._again(self.mark, conf.LOST_AFTER)
+            raise Refused("its body runs here, and the store cannot be asked")
+        self.lease.begin = self.late
 
     def late(self, lease: Lease) -> None:
         """Called by the reporter until the store has answered: it never takes a
@@ -140,9 +150,13 @@ class _Asking:
             self._begun(answer)
         elif answer.code == "ended":
             self._ended(answer)
-        elif answer.code in ("duplicate", "afresh") and not self.is_late:
+        elif answer.code in ("duplicate", "afresh"):
             wait = int(answer.extra[0]) / 1000 if answer.code == "duplicate" else 0
-            self._again(wait)
+            again = partial(self._again, self.fresh, wait)
+            if self.is_late:
+                self.lease.again_after = again
+            else:
+                again()
             raise Refused(f"{answer.code}: another copy of this message goes on")
         else:
             if answer.code == CANCELLED:
@@ -159,7 +173,6 @@ class _Asking:
 
     def _call(self, **values: object) -> Answer:
         header = self.lease.header
-        self.fresh = nonce()
         return self.store.call(
             "begin",
             header.run,
@@ -252,18 +265,15 @@ class _Asking:
                 )
         raise Refused(answer.state)
 
-    def _again(self, wait: float) -> None:
+    def _again(self, mark: str, wait: float) -> None:
         """Publish this message again, same hop, to come back when the lease may be
         lost: it holds no slot meanwhile, and an early redelivery is not wasted."""
-        header = self.lease.header
-        copy = Header(
-            **{**header.as_headers()["progress"], "mark": self.fresh},
-        )
+        copy = replace(self.lease.header, mark=mark)
         try:
             publish_again(self.task, copy, countdown=max(wait, 0) + 0.05)
         except Exception as error:  # kombu's transports raise what they like
             with suppress(*ERRORS):
-                self.store.call("unmark", header.run, mark=self.fresh)
+                get_store().call("unmark", copy.run, mark=mark)
             raise Reject(f"could not be parked: {error!r}", requeue=True) from error
 
 

@@ -149,6 +149,8 @@ def on_postrun(
     reporter.remove(lease)
     try:
         kept = _end(sender, lease, state, retval)
+        if lease.again_after is not None:
+            lease.again_after()
     finally:
         translation.deactivate()
         if not kept:

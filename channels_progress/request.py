@@ -93,7 +93,7 @@ task_unknown.connect(on_unknown, dispatch_uid="channels_progress")
 def progress_force(state: Any, id: str, pid: int) -> dict[str, Any]:
     """Kill the child of this worker that runs `id` in process `pid`."""
     pool = state.consumer.pool
-    name = type(pool).__module__.rpartition(".")[2]
+    name = type(pool).__module__.rpartition(".")[2].replace("thread", "threads")
     if name != "prefork":
         return {"error": "cannot", "pool": name}
     for request in list(worker_state.active_requests):
