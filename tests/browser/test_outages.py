@@ -1,5 +1,6 @@
 """The line that says why nothing moves: what breaks here is real."""
 
+import pytest
 import pytest_asyncio
 from playwright.async_api import expect
 
@@ -45,12 +46,23 @@ async def test_without_websockets_it_polls_within_5_s_and_comes_back(anew, stack
     await expect(bar(page, state="succeeded")).to_be_visible()
 
 
-async def test_start_works_without_websockets(anew, stack):
+def close(socket):
+    return socket.close(code=1011)
+
+
+def swallow(_socket):
+    """Let nothing through in either direction."""
+
+
+@pytest.mark.parametrize("proxy", [close, swallow])
+async def test_start_works_without_websockets(anew, stack, proxy):
     page = await anew(stack)
-    await page.route_web_socket("**/ws/**", lambda socket: socket.close(code=1011))
+    await page.route_web_socket("**/ws/**", proxy)
     await page.goto("/")
     await page.get_by_label("Speed").fill("20")
     await page.get_by_role("button", name="Start").click()
+    await expect(bar(page, connection="polling")).to_be_visible(timeout=6000)
+    await expect(part(page, "percent")).not_to_be_empty()
     await expect(bar(page, state="succeeded")).to_be_visible()
     listed = await page.context.request.get("/progress/runs/")
     assert len((await listed.json())["runs"]) == 1

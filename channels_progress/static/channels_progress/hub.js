@@ -24,13 +24,14 @@ export class Hub {
   #http = null; // what polling found: "polling" or "unreachable"
   #closed = null; // why the server closed for good
   #offline = !navigator.onLine;
+  #heard = false; // whether a socket has ever brought anything
   #connection;
   #poller;
 
   constructor(socket) {
     this.#connection = new Connection(socket, {
-      open: () => this.#up(),
-      frame: (frame) => this.receive(frame),
+      open: () => this.#askAll(),
+      frame: (frame) => this.#hear(frame),
       down: (code, final) => this.#down(code, final),
       ask: () => this.#askAll(),
     });
@@ -42,7 +43,7 @@ export class Hub {
     });
     addEventListener("online", () => this.#network(false));
     addEventListener("offline", () => this.#network(true));
-    addEventListener("pageshow", () => this.#shown());
+    addEventListener("pageshow", ({ persisted }) => persisted && this.#shown());
     document.addEventListener("visibilitychange", () => this.#shown());
   }
 
@@ -54,7 +55,7 @@ export class Hub {
     if (carried) return "live";
     if (this.#closed) return this.#closed;
     if (unavailable && this.#http !== "unreachable") return "unavailable";
-    if (this.#connection.open) return "live";
+    if (this.#connection.open && !this.#http) return "live";
     return this.#http ?? "connecting";
   }
 
@@ -77,6 +78,12 @@ export class Hub {
     run.carried = carried;
     if (!carried) this.#ask(run);
     this.#settle();
+  }
+
+  /* A socket was tried in vain: HTTP need not wait for another one. */
+  poll() {
+    if (this.#wanted().length) this.#wait();
+    this.#poll();
   }
 
   #run(id) {
@@ -197,17 +204,21 @@ export class Hub {
     this.#http = null;
   }
 
-  #up() {
+  /* A socket that is open and brings nothing, as behind some proxies, is no reason to rest. */
+  #hear(frame) {
+    this.#heard = true;
     this.#rest();
-    this.#askAll();
-    this.#tell();
+    this.receive(frame);
   }
 
   #down(code, final) {
     if (final) {
       this.#closed = code === 4401 ? "signed-out" : code === 1000 ? "done" : "refused";
       this.#rest();
-    } else this.#wait();
+    } else {
+      this.#wait();
+      if (!this.#heard) this.#poll(); // a proxy that lets none through says so at once
+    }
     this.#tell();
   }
 

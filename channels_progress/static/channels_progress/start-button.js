@@ -25,6 +25,8 @@ export class StartButton extends HTMLElement {
   #run = null;
   #connection = null;
   #fallback = 0;
+  #heard = false; // anything from the socket, for this click
+  #posted = false;
 
   connectedCallback() {
     this.#state = "idle";
@@ -66,12 +68,13 @@ export class StartButton extends HTMLElement {
 
   #start() {
     this.#key = randomKey();
+    this.#heard = this.#posted = false;
     this.#state = "starting";
     this.#wrong({});
     const fields = [...new FormData(this.#form)].filter(([name]) => !OWN.has(name));
     const params = new URLSearchParams([...fields, ["key", this.#key]]);
     this.#connection = new Connection(`${this.getAttribute("socket")}?${params}`, {
-      open: () => clearTimeout(this.#fallback),
+      open: () => {},
       frame: (frame) => this.#frame(frame),
       down: (code, final) => this.#down(final),
     });
@@ -80,6 +83,7 @@ export class StartButton extends HTMLElement {
   }
 
   #frame(frame) {
+    this.#heard = true;
     if (frame.type === "started" && !this.#run) {
       this.#follow(frame);
       this.#hub.carry(frame.run, true);
@@ -110,6 +114,8 @@ export class StartButton extends HTMLElement {
       this.#drop();
     } else if (final) {
       this.#reset();
+    } else if (!this.#heard && !this.#posted) {
+      this.#post(); // a proxy that lets no WebSocket through says so at once
     } else if (!this.#fallback) {
       this.#fallback = setTimeout(() => this.#post(), FALLBACK);
     }
@@ -131,7 +137,8 @@ export class StartButton extends HTMLElement {
 
   /* The same start with the same key over HTTP, while the socket goes on trying. */
   async #post() {
-    this.#fallback = 0;
+    this.#posted = true;
+    this.#fallback = void clearTimeout(this.#fallback);
     const body = new FormData(this.#form);
     body.set("key", this.#key);
     try {
@@ -144,6 +151,7 @@ export class StartButton extends HTMLElement {
         this.#drop();
         this.#show(frame);
         this.#hub.receive(frame);
+        if (!this.#heard) this.#hub.poll();
       } else {
         this.#wrong(frame.errors ?? { "": [frame.message] });
         if (answer.status < 500 && answer.status !== 429) this.#reset();
