@@ -12,6 +12,7 @@ from celery import current_app
 from django.utils.translation import gettext as _
 
 from channels_progress.errors import Invalid
+from channels_progress.publish import connection
 from channels_progress.read import unavailable
 from channels_progress.run import RUNNING
 from channels_progress.store import ERRORS, get_store
@@ -29,14 +30,16 @@ def force(id: str) -> None:
         return
     node, _main, pid = stored.worker.split("|")
     try:
-        replies = current_app.control.broadcast(
-            "progress_force",
-            arguments={"id": id, "pid": int(pid)},
-            destination=[node],
-            reply=True,
-            timeout=REPLY_TIMEOUT,
-            limit=1,
-        )
+        with connection().clone() as broker:
+            replies = current_app.control.broadcast(
+                "progress_force",
+                arguments={"id": id, "pid": int(pid)},
+                destination=[node],
+                reply=True,
+                timeout=REPLY_TIMEOUT,
+                limit=1,
+                connection=broker,
+            )
     except Exception as error:  # kombu's transports raise what they like
         raise unavailable() from error
     answer = replies[0][node] if replies else {}

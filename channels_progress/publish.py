@@ -17,7 +17,8 @@ PUBLISH_TIMEOUT: Final = 2.0  # s
 
 
 @cache
-def _connection() -> Any:
+def connection() -> Any:
+    """The broker as the web knows it: 2 s for a connection, 2 s for an answer."""
     options = dict(current_app.conf.broker_transport_options or {})
     if current_app.connection_for_write().transport.driver_type == "redis":
         options |= {
@@ -47,7 +48,7 @@ def publish(row: Run, hop: int, kind: Kind, queued: int) -> None:
         pausable=bool(declared and declared.pausable),
         language=translation.get_language() or "",
     )
-    pool = producers[_connection()]
+    pool = producers[connection()]
     with pool.acquire(block=True, timeout=PUBLISH_TIMEOUT) as producer:
         task = current_app.tasks[row.task]
         task.apply_async(

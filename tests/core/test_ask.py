@@ -25,12 +25,12 @@ def hop(store, valkey, monkeypatch, declare):
     started = runs.start(tasks.stoppable, {"body": "?"}, owner="asker")
     yield Hand(store, started.run)
     monkeypatch.undo()
-    publish._connection.cache_clear()
+    publish.connection.cache_clear()
 
 
 def use_broker(monkeypatch, url):
     monkeypatch.setattr(app.conf, "broker_write_url", url)
-    publish._connection.cache_clear()
+    publish.connection.cache_clear()
 
 
 def begun(hop):

@@ -14,7 +14,7 @@ from celery.result import AsyncResult
 from celery.worker import state as worker_state
 
 from CeleryProgressbar.celery import app
-from channels_progress import runs
+from channels_progress import publish, runs
 from channels_progress.begin import MAIN
 from channels_progress.bury import bury
 from channels_progress.errors import Invalid, Unavailable
@@ -308,9 +308,12 @@ def test_without_the_store_nothing_is_forced(hand, settings, unreachable):
 
 def test_without_the_broker_nothing_is_forced(hand, monkeypatch, unreachable):
     monkeypatch.setattr(app.conf, "broker_write_url", unreachable)
-    monkeypatch.setattr(app, "_pool", None)
-    with pytest.raises(Unavailable):
-        force(hand.id)
+    publish.connection.cache_clear()
+    try:
+        with pytest.raises(Unavailable):
+            force(hand.id)
+    finally:
+        publish.connection.cache_clear()
 
 
 @pytest.mark.parametrize("lost", [True, False])

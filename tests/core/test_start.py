@@ -27,11 +27,11 @@ def broker(monkeypatch):
 
     def use(url):
         monkeypatch.setattr(app.conf, "broker_write_url", url)
-        publish._connection.cache_clear()
+        publish.connection.cache_clear()
 
     yield use
     monkeypatch.undo()
-    publish._connection.cache_clear()
+    publish.connection.cache_clear()
 
 
 @pytest.fixture
@@ -325,7 +325,7 @@ def test_a_result_backend_that_is_down_holds_up_no_start(quiet, monkeypatch):
 
 def test_another_broker_waits_no_longer(broker):
     broker("amqp://nobody@127.0.0.1:1//")
-    options = publish._connection().transport_options
+    options = publish.connection().transport_options
     assert (options["read_timeout"], options["write_timeout"]) == (2, 2)
     assert options["confirm_publish"]
 
