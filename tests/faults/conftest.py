@@ -6,6 +6,7 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -18,7 +19,7 @@ AT_ONCE = 6  # scenarios; most of their time is waiting
 @pytest.fixture(scope="session")
 def shared_lab():
     with Lab() as lab:
-        lab.hire(concurrency=8)
+        lab.hire(concurrency=8).hired_by = None
         yield lab
 
 
@@ -62,7 +63,13 @@ class Together:
         for name in inspect.signature(item.obj).parameters:
             if name not in given:
                 given[name] = request.getfixturevalue(name)
-        return self.pool.submit(item.obj, **given)
+        return self.pool.submit(self.call, item.obj, given)
+
+    def call(self, test, given):
+        try:
+            test(**given)
+        finally:
+            given["lab"].dismiss()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -98,7 +105,10 @@ def pytest_terminal_summary(terminalreporter):
         return
     terminalreporter.section("measured")
     for what, values in sorted(measurements.items()):
-        worst, limit = max(seconds for seconds, _ in values), values[0][1]
-        terminalreporter.line(f"{worst:8.2f} s of {limit:6.1f} s  {what}")
+        seconds, limit = [seconds for seconds, _ in values], values[0][1]
+        terminalreporter.line(
+            f"{median(seconds):7.2f} s, worst {max(seconds):6.2f} s of {limit:5.1f} s: "
+            f"{what}"
+        )
     if path := os.environ.get("FAULTS_REPORT"):
         Path(path).write_text(json.dumps(measurements, indent=1, sort_keys=True))

@@ -30,7 +30,7 @@ from channels_progress.errors import ProgressError, Unavailable  # noqa: E402
 from channels_progress.models import Run  # noqa: E402
 from channels_progress.store import ERRORS, get_store  # noqa: E402
 
-LOOK = 0.04  # seconds between two looks
+LOOK = 0.08  # seconds between two looks
 FINISHED = {"succeeded", "failed", "cancelled"}
 
 watched = {}  # run: what was said of it last

@@ -87,9 +87,12 @@ class Desk:
 
     def __call__(self, do, **arguments):
         """Do it there; returns the reply, or raises Refused."""
-        ref = self.tell(do, **arguments)
+        return self.reply(self.tell(do, **arguments))
+
+    def reply(self, ref):
+        """The reply to what was told, or raises Refused."""
         with self.arrived:
-            assert self.arrived.wait_for(lambda: ref in self.replies, PATIENCE), do
+            assert self.arrived.wait_for(lambda: ref in self.replies, PATIENCE), ref
             reply = self.replies.pop(ref)
         if "code" in reply:
             raise Refused(reply)
@@ -305,14 +308,14 @@ class Lab(Stack):
     def __exit__(self, kind, *exc):
         try:
             if kind is None:
-                self.nobody_stumbled()
+                self.nobody_stumbled(*self.workers)
         finally:
             self.close()
 
-    def nobody_stumbled(self):
+    def nobody_stumbled(self, *workers):
         """The reporter outlives what it did not expect; here it expects everything."""
-        for process in self.workers:
-            assert "The reporter met an error" not in process.output, process.output
+        for worker in workers:
+            assert "The reporter met an error" not in worker.output, worker.output
 
     def close(self):
         self.open.discard(self)
@@ -348,11 +351,21 @@ class Lab(Stack):
             pool,
             concurrency,
             self.env | (env or {}),
-            ("-Q", owner, *arguments),
+            # What workers tell each other costs the square of their number.
+            ("-Q", owner, "--without-gossip", "--without-heartbeat", *arguments),
         )
+        worker.hired_by = threading.get_ident()
         with self.lock:
             self.workers.append(worker)
         return worker.start(wait)
+
+    def dismiss(self):
+        """Kill the workers that were hired in this thread."""
+        for worker in list(self.workers):
+            if worker.hired_by == threading.get_ident():
+                worker.kill()
+                self.nobody_stumbled(worker)
+                self.workers.remove(worker)
 
     def queued(self, owner):
         """Messages that wait in the owner's queue."""

@@ -9,6 +9,7 @@ INSTALLED_APPS = [*INSTALLED_APPS, "tests.faults"]
 
 if timeout := os.environ.get("FAULTS_VISIBILITY_TIMEOUT"):
     CELERY_BROKER_TRANSPORT_OPTIONS["visibility_timeout"] = float(timeout)
+    CELERY_BROKER_TRANSPORT_OPTIONS["unacked_mutex_expire"] = 1  # second
 
 if timeout := os.environ.get("FAULTS_SOFT_SHUTDOWN"):
     CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = float(timeout)

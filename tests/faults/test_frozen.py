@@ -127,7 +127,7 @@ def test_it_wakes_after_valkey_was_emptied(finished):
         assert run.now()["attempt"] == 2
         # An empty epoch is the history's word, until a beat has brought the run back.
         shown = [e for at, e in run.log if at > thawed and e.get("epoch")]
-        assert {e["attempt"] for e in shown} == {2}
+        assert {e["attempt"] for e in shown} <= {2}
         assert len(run.begins) == 2
         second.kill()
 
