@@ -65,6 +65,10 @@ def finished(hand):
     return until(hand.id, "succeeded")
 
 
+def nothing_runs():
+    return not (get_reporter().leases or get_reporter().busy)
+
+
 def dropped(caplog, why):
     """Wait until a message of a run was dropped."""
     wait_for(lambda: f"dropped: {why}" in caplog.text, f"a message dropped: {why}")
@@ -477,7 +481,7 @@ def test_an_end_that_the_history_has_is_not_said_again(far, away, gate, slow):
     history.cancel(row)
     far.lose()
     gate.open()
-    wait_for(lambda: not get_reporter().busy, "the body over")
+    wait_for(nothing_runs, "the body over")
     assert far.stored is None
     assert Run.objects.get(pk=far.id).state == "cancelled"
 

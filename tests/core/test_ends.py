@@ -13,9 +13,10 @@ from kombu.exceptions import EncodeError
 from channels_progress import Cancelled, Paused, Superseded, TaskError, lifecycle
 from channels_progress.current import Progress
 from channels_progress.header import Header
-from channels_progress.lifecycle import end_of
+from channels_progress.lifecycle import End, end_of, finish
 from channels_progress.reporter import Lease
 from channels_progress.task import Polling
+from tests.core.hand import lease as number_of
 
 LATE = SimpleNamespace(acks_late=True, request=SimpleNamespace())
 EARLY = SimpleNamespace(acks_late=False, request=SimpleNamespace())
@@ -99,3 +100,32 @@ def test_a_message_that_has_a_successor_is_done_with(state):
 def test_a_message_that_comes_back_has_none():
     assert not end(states.REJECTED, Reject(requeue=True)).successor
     assert not end(None).successor
+
+
+# -- Said by a body that began mute -----------------------------------------------
+
+
+def mute(run, begin):
+    """A lease that could not be asked for before its body."""
+    header = Header(run=run.id, owner="o", task="t")
+    return Lease(
+        header=header, progress=Progress(), attempts=1, worker="w|m|1", begin=begin
+    )
+
+
+def test_an_end_asks_for_its_lease_first(run, transactional_db):
+    def late(lease):
+        lease.number, lease.begin = number_of(run.begin()), None
+
+    run.create()
+    assert not finish(mute(run, late), End("succeeded"))
+    assert run.snapshot.state == "succeeded"
+
+
+def test_a_message_that_should_not_have_begun_has_no_end(run, transactional_db):
+    def refused(lease):
+        lease.begin = None
+
+    run.create()
+    assert not finish(mute(run, refused), End("succeeded"))
+    assert run.snapshot.state == "queued"

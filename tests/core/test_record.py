@@ -5,8 +5,10 @@ import uuid
 import pytest
 from django.db import DataError, OperationalError
 
+from channels_progress import lifecycle
 from channels_progress import record as module
 from channels_progress.record import Recorder
+from channels_progress.reporter import get_reporter
 from tests.stack import wait_for
 
 pytestmark = pytest.mark.usefixtures("transactional_db")
@@ -86,6 +88,11 @@ def test_a_process_about_to_end_does_not_wait_for_ever(recorder, caplog):
     recorder.drain(0.05)
     assert "The history missed ends" in caplog.text
     database.down = None
+
+
+def test_a_worker_that_stops_says_everything_first(store):
+    lifecycle.on_shutdown()
+    assert not get_reporter().later
 
 
 def test_nothing_owed_is_nothing_to_wait_for(recorder):
