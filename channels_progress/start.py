@@ -156,9 +156,9 @@ def _again(id: str) -> Started | None:
 
     None where there is no such run yet.
     """
-    row = Run.objects.filter(pk=id).first()
-    if row is None:
+    if not Run.objects.filter(pk=id).exists():  # most often, at half the price
         return None
+    row = Run.objects.get(pk=id)
     try:
         stored = get_store().read([id]).get(id)
     except ERRORS as error:
