@@ -3,11 +3,15 @@
 from django.contrib.auth import login
 from django.contrib.auth.forms import UserCreationForm
 from django.contrib.auth.views import LoginView, LogoutView, RedirectURLMixin
+from django.utils.decorators import method_decorator
+from django.views.decorators.cache import never_cache
+from django.views.decorators.debug import sensitive_post_parameters
 from django.views.generic import FormView
 
 from channels_progress import access
 
 
+@method_decorator([sensitive_post_parameters(), never_cache], "dispatch")
 class SignUp(RedirectURLMixin, FormView):
     """Django's own form; who has filled it in is signed in."""
 

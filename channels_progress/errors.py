@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-FORBIDDEN = "This run does not exist, or you may not see it."
+from django.utils.translation import gettext, gettext_noop
+
+FORBIDDEN = gettext_noop("This run does not exist, or you may not see it.")
 
 
 class ProgressError(Exception):
@@ -52,7 +54,7 @@ class Forbidden(ProgressError):
     code, status = "forbidden", 403
 
     def __init__(self) -> None:
-        super().__init__(FORBIDDEN)
+        super().__init__(gettext(FORBIDDEN))
 
 
 class Unavailable(ProgressError):
