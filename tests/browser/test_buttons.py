@@ -11,7 +11,7 @@ async def test_cancel(page):
     await expect(bar(page, state="running")).to_be_visible()
     await verb(page, "cancel").click()
     await expect(bar(page, state="cancelled")).to_be_visible()
-    assert await page.locator("progress").get_attribute("value") != "100"
+    assert await page.locator("main progress").get_attribute("value") != "100"
     await expect(verb(page, "cancel")).to_be_hidden()
     await expect(page.get_by_role("button", name="Run again")).to_be_visible()
 

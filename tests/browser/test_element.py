@@ -94,7 +94,7 @@ async def test_html_is_text_wherever_it_comes_from(page):
 
 async def test_no_total_no_value(page):
     await start(page, "no_total", seconds=2)
-    progress = page.locator("task-progress progress")
+    progress = page.locator("main progress")
     await expect(part(page, "count")).to_contain_text("steps")
     assert await progress.get_attribute("value") is None
     await expect(bar(page, state="succeeded")).to_be_visible()
@@ -105,8 +105,8 @@ async def test_events_tell_of_changes_and_once_of_the_end(page):
     await page.add_init_script(
         """window.events = [];
         for (const type of ["progress:change", "progress:finished"]) {
-          addEventListener(type, ({ detail }) => {
-            events.push([type, detail.run, detail.state]);
+          addEventListener(type, ({ detail, target }) => {
+            if (target.closest("main")) events.push([type, detail.run, detail.state]);
           });
         }"""
     )
@@ -181,7 +181,7 @@ async def test_a_hidden_page_does_no_work_and_shows_the_truth_when_it_is_seen(ru
       });
       document.dispatchEvent(new Event("visibilitychange"));
     }"""
-    before = await running.locator("task-progress progress").get_attribute("value")
+    before = await running.locator("main progress").get_attribute("value")
     await running.evaluate(hide, True)
     await running.evaluate(OBSERVE)
     await running.wait_for_function(
@@ -246,5 +246,5 @@ async def test_a_failure_keeps_its_percent(page):
     await start(page, "fail_midway", seconds=1)
     await expect(bar(page, state="failed")).to_be_visible()
     await expect(part(page, "percent")).to_have_text("60%")
-    await expect(page.locator("progress")).to_have_attribute("value", "60")
+    await expect(page.locator("main progress")).to_have_attribute("value", "60")
     await expect(page.get_by_role("button", name="Run again")).to_be_visible()

@@ -192,6 +192,15 @@ def test_4_a_cursor_that_moves_lets_a_hop_begin_again(run):
     assert run.snapshot.attempt == 6
 
 
+def test_4_a_newer_hop_that_takes_over_counts_anew(run):
+    run.running()
+    for _ in range(2):
+        run.silence()
+        run.begin()
+    assert run.begin(hop=2, kind="poll").code == "begun"
+    assert run.snapshot.attempt == 3
+
+
 def test_4_the_next_hop_counts_anew(run):
     run.running()
     for _ in range(2):

@@ -102,6 +102,11 @@ def history(run):
     return {"state": row.state, "cursor": row.cursor, "document": row.document}
 
 
+def count(task):
+    """Rows of a task."""
+    return {"count": Run.objects.filter(task__endswith=f".{task}").count()}
+
+
 def workers():
     """The workers that answer."""
     return {"names": list(app.control.inspect(timeout=1).ping() or ())}

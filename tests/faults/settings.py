@@ -3,7 +3,11 @@
 import os
 
 from CeleryProgressbar.settings import *  # noqa: F403
-from CeleryProgressbar.settings import CELERY_BROKER_TRANSPORT_OPTIONS, INSTALLED_APPS
+from CeleryProgressbar.settings import (
+    CELERY_BROKER_TRANSPORT_OPTIONS,
+    CHANNEL_LAYERS,
+    INSTALLED_APPS,
+)
 
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.faults"]
 
@@ -14,11 +18,18 @@ if timeout := os.environ.get("FAULTS_VISIBILITY_TIMEOUT"):
 if timeout := os.environ.get("FAULTS_SOFT_SHUTDOWN"):
     CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = float(timeout)
 
+if layer := os.environ.get("FAULTS_LAYER"):
+    CHANNEL_LAYERS["default"]["BACKEND"] = f"tests.faults.mischief.{layer}"
+
 
 def by_owner(name, args, kwargs, options, task=None, **_):
     """A scenario that kills its worker has one of its own, on its owner's queue."""
     header = (options.get("headers") or {}).get("progress") or {}
-    return {"queue": header["owner"]} if header else None
+    if not header:
+        return None
+    # Those who came through the web share one.
+    named = ":" not in header["owner"]
+    return {"queue": header["owner"] if named else "shared"}
 
 
 CELERY_TASK_ROUTES = [by_owner]

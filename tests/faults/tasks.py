@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import datetime
 import decimal
+import itertools
 import json
 import os
 import signal
@@ -269,6 +270,18 @@ def advances(self, n):
         for _ in range(n):
             progress.advance()
         return round(time.perf_counter() - since, 3)
+
+
+@shared_task(bind=True)
+def chatters(self):
+    """Says something long all the time."""
+    with noted(self):
+        for i in itertools.count():
+            progress.set(i)
+            progress.message = f"{i} " + "x" * 480
+            if is_open(self.request.id, "go"):
+                return
+            time.sleep(STEP)
 
 
 class Untranslatable:

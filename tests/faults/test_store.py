@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from tests.faults.lab import LOST_AFTER, REAL, Lab, Refused, within
+from tests.faults.lab import REAL, Lab, Refused, within
 from tests.faults.proxy import Proxy
 from tests.stack import wait_for
 
