@@ -14,7 +14,7 @@ from tests.faults.pages import Page, arrived, essence, opened, owner_of
 from tests.faults.proxy import Proxy
 from tests.stack import wait_for
 
-# Young, and many pages at once: not yet proven quick and steady enough for every change.
+# Young, and many pages at once: not yet proven steady enough for every change.
 pytestmark = pytest.mark.nightly
 
 PAGES = 500 if REAL else 120
