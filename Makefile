@@ -3,12 +3,17 @@
 RUN = $(or $(VENV),.venv)/bin/python
 TEST = $(or $(VENV),.venv-dev)/bin/python
 
-.PHONY: help run test firefox
+# What breaks on purpose, by itself and in the real intervals.
+FAULTS = $(TEST) -m pytest -m "nightly or not nightly" tests/faults
+
+.PHONY: help run test firefox faults-all chaos
 
 help:
 	@echo "make run      start the site (PORT=8000) until Ctrl-C"
 	@echo "make test     run every test"
 	@echo "make firefox  walk through the site in Firefox, if that is installed"
+	@echo "make faults-all  break everything, with the real intervals (an hour or more)"
+	@echo "make chaos    break at random for SECONDS=300, as SEED=... says"
 
 run:
 	@$(if $(VENV),,bin/venv .venv requirements.txt)
@@ -21,3 +26,13 @@ test:
 firefox:
 	@$(if $(VENV),,bin/venv .venv-dev requirements-dev.txt)
 	@exec $(TEST) -m pytest -m nightly tests/firefox
+
+faults-all:
+	@$(if $(VENV),,bin/venv .venv-dev requirements-dev.txt)
+	$(FAULTS)
+	FAULTS_REAL=1 $(FAULTS)
+	FAULTS_REAL=1 FAULTS_CHANNEL_LAYER=core $(FAULTS)
+
+chaos:
+	@$(if $(VENV),,bin/venv .venv-dev requirements-dev.txt)
+	@exec $(TEST) -m tests.faults.chaos

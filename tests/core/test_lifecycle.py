@@ -315,6 +315,53 @@ def test_a_poll_goes_on_as_the_same_attempt_as_often_as_it_likes(play):
     assert envelope["attempt"] == 1
 
 
+@pytest.fixture
+def second():
+    """Set once the next message's body has begun."""
+    return threading.Event()
+
+
+def test_a_poll_that_begins_before_the_last_one_ended_has_its_numbers(
+    play, slow, second
+):
+    begun = []
+
+    def body(task):
+        begun.append(progress.current)
+        if len(begun) > 1:
+            second.set()
+            return
+        progress.set(3)
+        progress.set(4)
+        polling = task.poll(countdown=0)
+        assert second.wait(30)
+        raise polling
+
+    until(play(body), "succeeded")
+    assert begun == [0, 4]
+
+
+def test_a_retry_that_begins_before_the_last_one_ended_has_its_cursor(
+    play, slow, second
+):
+    cursors = []
+
+    def body(task):
+        cursors.append(progress.cursor)
+        if len(cursors) > 1:
+            second.set()
+            return
+        progress.checkpoint(3)
+        progress.checkpoint(4)
+        try:
+            task.retry(countdown=0)
+        finally:
+            assert second.wait(30)
+
+    assert until(play(body), "succeeded").attempt == 2
+    assert cursors == [None, 4]
+
+
 def test_a_poll_waits_without_a_slot(play):
     def body(task):
         raise task.poll(countdown=600)

@@ -290,6 +290,15 @@ def test_what_was_said_into_an_outage_is_said_again(far, away):
     wait_for(lambda: not reporter.breaker.open, "its end noticed")
 
 
+def test_a_beat_into_an_outage_is_made_up_for_at_once(far, away):
+    away.kill()
+    far.lease.spoke -= 700
+    far.carrier.wake()
+    wait_for(lambda: reporter.breaker.open, "the outage noticed")
+    away.start()
+    wait_for(lambda: not reporter.breaker.open, "its end noticed")
+
+
 def test_an_outage_costs_a_step_nothing(far, away):
     away.freeze()
     try:

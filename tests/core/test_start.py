@@ -263,11 +263,13 @@ def test_a_store_that_dies_in_the_middle_leaves_no_row(quiet, store_down):
 
 
 def test_a_store_that_cannot_be_asked_again_keeps_the_row(quiet, store, store_down):
-    run = begin(key="k").run
+    row = Run.objects.get(pk=begin(key="k").run)
     store_down()
     with pytest.raises(Unavailable):
         begin(key="k")
-    assert Run.objects.filter(pk=run).exists()
+    with pytest.raises(Unavailable):
+        start._launch(row)
+    assert rows().exists()
 
 
 def test_without_the_broker_the_run_is_withdrawn(quiet, broker, store):
@@ -317,6 +319,7 @@ def test_what_cannot_be_withdrawn_is_still_unavailable(quiet, store):
 
 
 def test_a_result_backend_that_is_down_holds_up_no_start(quiet, monkeypatch):
+    monkeypatch.setattr("celery._state._task_join_will_block", False)  # as in the web
     monkeypatch.setattr(app.conf, "result_backend", NOBODY_LISTENS)
     monkeypatch.setattr(app, "_backend_cache", None)
     monkeypatch.setattr(app, "_local", threading.local())

@@ -281,6 +281,7 @@ class Lab(Stack):
                 "PROGRESS_STARTS_PER_MINUTE_ALL": "100000",
                 "PROGRESS_UNFINISHED_RUNS": "100000",
                 "CELERY_SKIP_CHECKS": "1",
+                "CHANNEL_LAYER": os.environ.get("FAULTS_CHANNEL_LAYER", ""),
                 **({} if REAL else short),
                 **(env or {}),
             },

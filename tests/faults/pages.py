@@ -11,13 +11,16 @@ import time
 import uuid
 
 import httpx
-from websockets.exceptions import InvalidHandshake, InvalidMessage
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
 
 from tests.client import Closed, Visitor
 
 FINISHED = {"succeeded", "failed", "cancelled"}
 DELAYS = [0.5, 1.0, 2.0, 4.0]  # seconds, the longest wait before each try
-UNREACHABLE = (OSError, InvalidHandshake, InvalidMessage, TimeoutError, Closed)
+UNREACHABLE = (
+    *(OSError, InvalidHandshake, InvalidMessage, TimeoutError),
+    *(ConnectionClosed, Closed),
+)
 
 
 class Page:
@@ -33,10 +36,18 @@ class Page:
         self.opened = []  # when a socket was opened
         self.codes = []
         self.changed = asyncio.Condition()
+        self.socket = None
 
     async def open(self):
         self.task = asyncio.create_task(self._live())
         return self
+
+    async def add(self, run):
+        """Show one more run, from now on."""
+        self.runs.add(run)
+        if self.socket:
+            with contextlib.suppress(*UNREACHABLE):
+                await self.socket.send("watch", run=run)
 
     async def close(self):
         self.task.cancel()
@@ -49,6 +60,7 @@ class Page:
             try:
                 async with self.visitor.socket() as socket:
                     self.opened.append(time.monotonic())
+                    self.socket = socket
                     await self._ask(socket)
                     while True:
                         message = await socket.next(timeout=60)
@@ -56,6 +68,7 @@ class Page:
                         await self._show(message)
             except UNREACHABLE as error:
                 self.codes.append(getattr(error, "code", None))
+            self.socket = None
             await asyncio.sleep(random.uniform(0, DELAYS[min(tries, 3)]))
             tries += 1
 
@@ -63,7 +76,7 @@ class Page:
         if self.start and not self.runs:
             task, params = self.start
             await socket.send("start", task=task, params=params, key=self.key, ref="s")
-        for run in self.runs:
+        for run in list(self.runs):
             if not self.finished(run):
                 await socket.send("watch", run=run)
 

@@ -2,16 +2,16 @@
 
 import os
 
+from CeleryProgressbar import settings as site
 from CeleryProgressbar.settings import *  # noqa: F403
-from CeleryProgressbar.settings import (
-    CELERY_BROKER_TRANSPORT_OPTIONS,
-    CHANNEL_LAYERS,
-    INSTALLED_APPS,
-)
+from CeleryProgressbar.settings import CHANNEL_LAYERS, INSTALLED_APPS
 
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.faults"]
 
-if timeout := os.environ.get("FAULTS_VISIBILITY_TIMEOUT"):
+# Redis has some, RabbitMQ needs none.
+CELERY_BROKER_TRANSPORT_OPTIONS = getattr(site, "CELERY_BROKER_TRANSPORT_OPTIONS", {})
+timeout = os.environ.get("FAULTS_VISIBILITY_TIMEOUT")
+if timeout and CELERY_BROKER_TRANSPORT_OPTIONS:
     CELERY_BROKER_TRANSPORT_OPTIONS["visibility_timeout"] = float(timeout)
     CELERY_BROKER_TRANSPORT_OPTIONS["unacked_mutex_expire"] = 1  # second
 

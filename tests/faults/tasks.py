@@ -132,6 +132,16 @@ def checkpointed(self, n=200):
     return {"counted": n}
 
 
+@startable(pausable=True)
+@shared_task(bind=True)
+def counts(self, n=150):
+    """Counts to `n` across attempts."""
+    with noted(self):
+        for _ in progress.iterate(range(n), "Counting"):
+            time.sleep(STEP)
+    return {"counted": n}
+
+
 @shared_task(bind=True)
 def kills_itself(self):
     """As a C library with a bug, or the kernel that needs memory."""

@@ -1,0 +1,261 @@
+"""
+Chaos that can be repeated: runs and viewers, and a seeded random schedule of faults.
+
+    SEED=1 SECONDS=300 python -m tests.faults.chaos
+
+ends with one line: runs, viewers, faults injected, wrong last envelopes (which must be
+0), and the longest time from an end until a page showed it.
+"""
+
+import asyncio
+import os
+import random
+import sys
+import time
+from collections import Counter
+
+from tests.faults.lab import Lab, Refused
+from tests.faults.pages import Page, arrived, essence, opened, owner_of
+from tests.faults.proxy import Proxy
+from tests.stack import Valkey, wait_for
+
+VIEWERS = 12
+POOLS = ["prefork", "prefork", "threads", "gevent"]
+AT_ONCE = 16  # unfinished runs
+PATIENCE = 120.0  # seconds for everything to end after the last fault
+
+
+class ChaosLab(Lab):
+    """
+    The site on a mischievous channel layer; store, layer and broker on two servers, of
+    which the first is behind a proxy and may lose its data.
+    """
+
+    def __init__(self, seed):
+        super().__init__(
+            server="daphne",
+            env={"FAULTS_LAYER": "Mischievous", "FAULTS_SEED": str(seed)},
+        )
+        self.broker = Valkey(self.directory / "broker")
+        self.proxy = Proxy(self.valkey.port)
+        direct = {"CELERY_BROKER_URL": self.broker.url}
+        direct["CELERY_RESULT_BACKEND"] = self.broker.url
+        self.desk.env |= direct
+        self.env |= direct
+        self.env["REDIS_URL"] = f"redis://127.0.0.1:{self.proxy.port}/0"
+
+    def __enter__(self):
+        self.broker.start()
+        return super().__enter__()
+
+    def close(self):
+        super().close()
+        self.broker.close()
+        self.proxy.close()
+
+
+class Chaos:
+    """One run of it."""
+
+    def __init__(self, lab, seed, seconds):
+        self.lab, self.chance, self.seconds = lab, random.Random(seed), seconds
+        self.injected = Counter()
+        self.runs = []
+        self.pages = []
+
+    # --- Faults; each leaves the site able to recover by itself ---
+
+    async def kill_a_child(self):
+        worker = self.chance.choice(self.workers("prefork"))
+        if children := worker.children():
+            os.kill(self.chance.choice(children), 9)
+
+    async def kill_a_worker(self):
+        worker = self.chance.choice(self.workers())
+        await asyncio.to_thread(worker.kill)
+        await self.replace(worker)
+
+    async def stop_a_worker(self):
+        worker = self.chance.choice(self.workers())
+        await asyncio.to_thread(worker.stop)
+        await self.replace(worker)
+
+    async def freeze_a_worker(self):
+        worker = self.chance.choice(self.workers())
+        worker.freeze()
+        await asyncio.sleep(self.chance.uniform(0.5, 6))
+        worker.thaw()
+
+    async def kill_the_web(self):
+        await asyncio.to_thread(self.lab.web.kill)
+        await asyncio.sleep(self.chance.uniform(0, 2))
+        await asyncio.to_thread(self.lab.web.start)
+
+    async def restart_the_store(self):
+        await asyncio.to_thread(self.lab.valkey.restart)
+
+    async def empty_the_store(self):
+        await asyncio.to_thread(self.lab.valkey.flush)
+
+    async def freeze_the_store(self):
+        self.lab.valkey.freeze()
+        await asyncio.sleep(self.chance.uniform(0.5, 2))
+        self.lab.valkey.thaw()
+
+    async def restart_the_broker(self):
+        await asyncio.to_thread(self.lab.broker.restart)
+
+    async def cut_the_store(self):
+        for _ in range(20):
+            self.lab.proxy.cut_one()
+            await asyncio.sleep(0.02)
+
+    async def lose_the_store(self):
+        getattr(self.lab.proxy, self.chance.choice(["down", "stall"]))()
+        await asyncio.sleep(self.chance.uniform(0.5, 4))
+        self.lab.proxy.restore()
+
+    async def cancel_a_run(self):
+        await self.ask("cancel")
+
+    async def pause_and_resume_a_run(self):
+        run = await self.ask("pause")
+        await asyncio.sleep(self.chance.uniform(0.1, 2))
+        await self.ask("resume", run)
+
+    FAULTS = (
+        *(kill_a_child, kill_a_worker, stop_a_worker, freeze_a_worker, kill_the_web),
+        *(restart_the_store, empty_the_store, freeze_the_store, cut_the_store),
+        *(lose_the_store, restart_the_broker, cancel_a_run, pause_and_resume_a_run),
+    )
+
+    # --- What they need ---
+
+    def workers(self, pool=None):
+        return [w for w in self.lab.workers if pool in (None, w.pool)]
+
+    async def hire(self, pool):
+        worker = await asyncio.to_thread(self.lab.hire, pool=pool, concurrency=4)
+        worker.pool = pool
+
+    async def replace(self, worker):
+        self.lab.workers.remove(worker)
+        await self.hire(worker.pool)
+
+    async def ask(self, verb, run=None):
+        unfinished = [r for r in self.runs if not ended(r)]
+        run = run or (self.chance.choice(unfinished) if unfinished else None)
+        if run is not None:
+            try:
+                await asyncio.to_thread(getattr(run, verb))
+            except Refused as refused:
+                if refused.code == "exception":
+                    raise
+        return run
+
+    # --- The schedule ---
+
+    async def start_runs(self):
+        while True:
+            if sum(not ended(run) for run in self.runs) < AT_ONCE:
+                page = self.chance.choice(self.pages)
+                try:
+                    await self.start_one(page)
+                except Refused as refused:
+                    if refused.code == "exception":
+                        raise
+            await asyncio.sleep(0.1)
+
+    async def start_one(self, page):
+        task = self.chance.choice(["steps", "steps", "retries_once", "counts"])
+        kwargs = {"steps": {"n": self.chance.randrange(5, 200)}}.get(task, {})
+        owner = await owner_of(self.lab, page.visitor)
+        run = await asyncio.to_thread(self.lab.start, task, owner=owner, **kwargs)
+        self.runs.append(run)
+        await page.add(run.id)
+
+    async def break_things(self):
+        deadline = time.monotonic() + self.seconds
+        while time.monotonic() < deadline:
+            fault = self.chance.choice(self.FAULTS)
+            self.injected[fault.__name__] += 1
+            print(
+                f"{self.seconds - deadline + time.monotonic():6.1f} s  "
+                f"{fault.__name__}",
+                flush=True,
+            )
+            await fault(self)
+            await asyncio.sleep(self.chance.uniform(0.2, 2))
+
+    async def play(self):
+        for pool in POOLS:
+            await self.hire(pool)
+        async with arrived(self.lab.url, 4) as visitors:
+            self.pages = [Page(visitors[i % 4]) for i in range(VIEWERS)]
+            async with opened(self.pages):
+                starting = asyncio.create_task(self.start_runs())
+                try:
+                    await self.break_things()
+                finally:
+                    starting.cancel()
+                    await asyncio.gather(starting, return_exceptions=True)
+                self.lab.proxy.restore()
+                await self.settle()
+        return self.verdict()
+
+    async def settle(self):
+        """Everything ends, and every page knows, or it is wrong."""
+
+        def settled():
+            return all(ended(run) for run in self.runs) and all(
+                page.finished(run) for page in self.pages for run in page.runs
+            )
+
+        try:
+            await asyncio.to_thread(wait_for, settled, "the ends", PATIENCE)
+        except AssertionError:
+            for run in self.runs:
+                if not ended(run):
+                    print("never ended:", run.id, run.story(), run.log[-1][1])
+
+    def verdict(self):
+        wrong, longest = 0, 0.0
+        for page in self.pages:
+            page.assert_never_back()
+            for run in page.runs:
+                truth = self.lab.run(run).now()
+                if essence(page.last(run)) != essence(truth) or not page.finished(run):
+                    wrong += 1
+                    print("wrong:", page.last(run), "is", truth)
+                else:
+                    at = page.shown[run][-1][0]
+                    longest = max(longest, at - self.lab.run(run).log[-1][0])
+        return wrong, longest
+
+
+def ended(run):
+    return bool(run.log) and run.log[-1][1]["state"] in (
+        "succeeded",
+        "failed",
+        "cancelled",
+    )
+
+
+def run(seed, seconds):
+    """The number of wrong last envelopes."""
+    with ChaosLab(seed) as lab:
+        chaos = Chaos(lab, seed, seconds)
+        wrong, longest = asyncio.run(chaos.play())
+        ends = Counter(run.log[-1][1]["state"] for run in chaos.runs)
+    how = ", ".join(f"{number} {state}" for state, number in sorted(ends.items()))
+    print(
+        f"seed {seed}: {len(chaos.runs)} runs ({how}), {VIEWERS} viewers, "
+        f"{chaos.injected.total()} faults injected, "
+        f"{wrong} wrong last envelopes, longest time to truth {longest:.1f} s"
+    )
+    return wrong
+
+
+if __name__ == "__main__":
+    seed = int(os.environ.get("SEED") or random.randrange(10**6))
+    sys.exit(run(seed, float(os.environ.get("SECONDS") or 300)) > 0)
