@@ -25,21 +25,10 @@ def pytest_configure():
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
-# Playwright's loop lives on in the main thread, where a worker in process minds it.
-LAST = ("faults", "e2e", "browser")
-
-
-@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
     for item in items:
         if "e2e" in item.path.parts:
             item.add_marker(pytest.mark.e2e)
-    items.sort(key=_turn)
-
-
-def _turn(item):
-    turns = [LAST.index(part) + 1 for part in item.path.parts if part in LAST]
-    return max(turns, default=0)
 
 
 def pytest_sessionfinish(session):
