@@ -332,6 +332,7 @@ def test_a_poll_that_begins_before_the_last_one_ended_has_its_numbers(
             second.set()
             return
         progress.set(3)
+        get_reporter().drain(10)
         progress.set(4)
         polling = task.poll(countdown=0)
         assert second.wait(30)
@@ -352,6 +353,7 @@ def test_a_retry_that_begins_before_the_last_one_ended_has_its_cursor(
             second.set()
             return
         progress.checkpoint(3)
+        get_reporter().drain(10)
         progress.checkpoint(4)
         try:
             task.retry(countdown=0)
