@@ -1,6 +1,7 @@
 """Fixtures for the core: a store, a run moved by hand, a worker in this process."""
 
 import gc
+import logging
 import threading
 from types import SimpleNamespace
 
@@ -64,6 +65,8 @@ def set_intervals(settings, **values):
 def worker(valkey):
     """A Celery worker whose pool are threads of this process."""
     setup_worker_optimizations(app, NODE)  # as `celery worker` does
+    root = logging.getLogger()
+    level = root.level
     with start_worker(
         app,
         pool="threads",
@@ -75,6 +78,8 @@ def worker(valkey):
     ) as worker:
         # As in any other worker: who publishes does not subscribe to the result.
         _set_task_join_will_block(True)
+        # Celery gives every logger of this process the worker's level.
+        root.setLevel(level)
         yield worker
         _set_task_join_will_block(False)
     reset_worker_optimizations(app)
