@@ -23,17 +23,19 @@ from django.urls import reverse
 from django.utils.cache import get_conditional_response, patch_cache_control
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
-from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.http import require_POST, require_safe
 
 from channels_progress import access, history, runs, wire
 from channels_progress.conf import conf
+from channels_progress.csrf import asks_for_page, csrf_checked
 from channels_progress.errors import Malformed, ProgressError, Unavailable
 from channels_progress.run import Snapshot
 from channels_progress.store import Store
 
 LISTED: Final = 50  # runs
 CHECK_TIMEOUT: Final = 1.0  # s
+# What Django reads as a form; without a body there may be no type.
+FORMS: Final = ("application/x-www-form-urlencoded", "multipart/form-data", "")
 UNPARSABLE: Final = (
     BadRequest,
     MultiPartParserError,
@@ -70,9 +72,9 @@ def answers_json(view: Answer) -> Answer:
 
 
 @require_POST
-@csrf_protect
 @access.offers_start
 @answers_json
+@csrf_checked
 def start(request: HttpRequest, task: str) -> HttpResponseBase:
     """Start a task: from a form, or from JSON as on the wire, `params` and `key`.
 
@@ -82,6 +84,8 @@ def start(request: HttpRequest, task: str) -> HttpResponseBase:
         body = wire.parse(request.body)
         key, params = body.pop("key", None), wire.params(body.get("params", body))
         files = None
+    elif request.content_type not in FORMS:
+        raise Malformed(_("Send a form, or JSON as application/json."))
     else:
         params, files = request.POST.copy(), request.FILES
         key = params.pop("key", [None])[-1]
@@ -121,16 +125,14 @@ def _asks(verb: str, ask: Callable[..., Snapshot]) -> Answer:
     """The view that asks a run to change; a page without scripts names a `next`."""
 
     @require_POST
-    @csrf_protect
     @answers_json
+    @csrf_checked
     def view(request: HttpRequest, run: str) -> HttpResponseBase:
         _allowed(request, run, verb, request.POST.get("token"))
         force = verb == "cancel" and request.POST.get("force") == "true"
         snapshot = ask(run, **({"force": True} if force else {}))
         target = request.POST.get("next", "")
-        if "text/html" in request.headers.get("Accept", "") and _is_ours(
-            target, request
-        ):
+        if asks_for_page(request) and _is_ours(target, request):
             return HttpResponseRedirect(target, status=303)
         return _json(snapshot.envelope(), status=202)
 

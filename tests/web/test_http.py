@@ -112,7 +112,10 @@ def test_an_unknown_task_is_invalid(page):
     assert (response.status_code, response.json()["code"]) == (400, "invalid")
 
 
-def test_a_form_that_cannot_be_read_is_malformed(page):
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_form_that_cannot_be_read_is_malformed(site, trusted):
+    page = Client(enforce_csrf_checks=not trusted)
+    page.get("/")
     broken = page.post(
         address("start", "gen_random"), b"x", "multipart/form-data; boundary=é"
     )
@@ -125,11 +128,52 @@ def test_too_many_starts_are_429(page, configure):
     assert start(page).status_code == 429
 
 
-def test_a_foreign_form_is_refused(site):
-    client = Client(enforce_csrf_checks=True)
-    assert start(client).status_code == 403
-    for verb in ("cancel", "pause", "resume"):
-        assert client.post(address(verb, "a")).status_code == 403
+def test_neither_form_nor_json_is_malformed(page):
+    response = page.post(address("start", "gen_random"), '{"speed": 7}', "text/plain")
+    assert response.json()["code"] == "malformed"
+    assert "application/json" in response.json()["message"]
+    assert not Run.objects.exists()
+
+
+# -- Forged requests
+
+
+@pytest.fixture
+def checked(site):
+    """A browser whose requests are not taken on trust."""
+    return Client(enforce_csrf_checks=True)
+
+
+@pytest.mark.parametrize("verb", ["cancel", "pause", "resume"])
+def test_a_foreign_form_is_refused(checked, verb):
+    assert checked.post(address(verb, "a")).status_code == 403
+    assert start(checked).status_code == 403
+    assert start_json(checked, {}).status_code == 403
+    assert not Run.objects.exists()
+
+
+def test_a_script_is_told_in_json_that_it_cannot_be_trusted(checked):
+    response = start(checked)
+    assert (response.status_code, response.json()["code"]) == (403, "forbidden")
+    assert response.json()["message"] == (
+        "The CSRF check failed. Reload this page and try again."
+    )
+    assert response["Cache-Control"] == "private, no-store"
+
+
+def test_a_page_without_scripts_gets_the_refusal_as_a_page(checked):
+    response = checked.post(address("cancel", "a"), headers={"accept": "text/html"})
+    assert response.status_code == 403
+    assert response["Content-Type"].startswith("text/html")
+
+
+def test_who_has_the_secret_of_a_page_is_let_in(checked):
+    checked.get("/")
+    secret = checked.cookies["csrftoken"].value
+    assert start(checked, csrfmiddlewaretoken=secret).status_code == 202
+    headers = {"x-csrftoken": secret}
+    by_header = checked.post(address("start", "gen_random"), headers=headers)
+    assert by_header.status_code == 202
 
 
 # -- Read
