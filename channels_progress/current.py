@@ -10,7 +10,7 @@ import json
 import math
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar, Token
 from itertools import compress, repeat
 from operator import length_hint
@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from celery.exceptions import Ignore
 
+from channels_progress.iterate import plan, size
 from channels_progress.run import CURSOR_BYTES, number
 
 T = TypeVar("T")
@@ -105,6 +106,7 @@ class Progress:
         "_alert",
         "_base",
         "_flag",
+        "_iterated",
         "_iterating",
         "_lock",
         "_saved",
@@ -130,6 +132,7 @@ class Progress:
         self._tick = self._ticks.__next__
         self._lock = threading.Lock()
         self._iterating = False
+        self._iterated = 0
         self._stop: Stop | None = None
         # Whether a step has to look: the reporter sleeps, or the body is to stop.
         self._alert = True
@@ -142,14 +145,14 @@ class Progress:
         self.skipped: float = 0
         self.total: Any = None
         self.unit: Any = ""
-        self.text: Any = ""
+        self.text = ""
 
     # -- What the reporter does ---------------------------------------------------
 
-    def restore(self, current: float, total: Any, unit: Any, text: Any) -> None:
+    def restore(self, current: float, total: Any, unit: Any, message: str) -> None:
         """Go on from the numbers of the same attempt's earlier message."""
         self._base = _Base(current)
-        self.total, self.unit, self.text = total, unit, text
+        self.total, self.unit, self.text = total, unit, message
 
     def rest(self) -> None:
         """The reporter goes to sleep: the next step has to wake it."""
@@ -219,13 +222,13 @@ class Progress:
             self._look()
 
     @property
-    def message(self) -> Any:
+    def message(self) -> str:
         """A line of text beside the bar, at most 500 characters."""
         return self.text
 
     @message.setter
-    def message(self, text: Any) -> None:
-        self.text = text
+    def message(self, message: Any) -> None:
+        self.text = message
         if self._alert:
             self._look()
 
@@ -270,9 +273,7 @@ class Progress:
         if self._looping():
             yield from self._inner(iterable)
             return
-        if total is None and isinstance(iterable, Sized):
-            total = len(iterable)
-        self._begin(total, message, unit)
+        self._begin(size(iterable) if total is None else total, message, unit)
         # One pass through C a step: it counts and looks at the flag.
         fetched = repeat(self._flag, _MANY)
         with self._lock:
@@ -318,19 +319,22 @@ class Progress:
         arrived may be done again. Raises ValueError where it cannot be kept.
         """
         try:
-            text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+            cursor_text = json.dumps(value, allow_nan=False, separators=(",", ":"))
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"A checkpoint must be a JSON value, got {value!r}: {error}"
             ) from None
-        if len(text) > CURSOR_BYTES:
-            raise ValueError(
-                f"A checkpoint may have {CURSOR_BYTES} bytes, this one has "
-                f"{len(text)}. Keep a position in it, and the data elsewhere."
-            )
-        self.cursor_text = text
+        self._keep(cursor_text)
         if self._alert:
             self._look()
+
+    def _keep(self, cursor_text: str) -> None:
+        if len(cursor_text) > CURSOR_BYTES:
+            raise ValueError(
+                f"A checkpoint may have {CURSOR_BYTES} bytes, this one has "
+                f"{len(cursor_text)}. Keep a position in it, and the data elsewhere."
+            )
+        self.cursor_text = cursor_text
 
     def iterate(
         self,
@@ -344,27 +348,27 @@ class Progress:
         """`track` that checkpoints by itself and skips what an earlier attempt did.
 
         Without `key` the cursor is a count, so the order must be the same each
-        time. With `key` (of an item, rising in the iterable's order, a JSON value)
+        time. With `key` (of an item, a JSON value, each larger than the one before)
         it is the last finished item's, and a queryset is asked only for the rows
-        after it where `key` names a field: `key="pk"`.
+        after it where `key` names a field: `key="pk"`. Of several such loops, one
+        after the other, those are skipped that an earlier attempt has left behind.
 
         At least once, never exactly once: the steps after the last checkpoint that
         arrived run again. Inside another loop it leaves numbers and cursor to that.
         """
-        from channels_progress.iterate import plan
-
         if self._looping():
             yield from self._inner(iterable)
             return
-        steps, done, size = plan(iterable, key, self.cursor)
-        self._begin(size if total is None else total, message, unit)
+        self._iterated += 1
+        steps, done, of = plan(iterable, key, self.cursor, self._iterated)
+        self._begin(of if total is None else total, message, unit)
         if done:
             self.skip(done)
         self._iterating = True
         try:
             for item, cursor in steps:
                 yield item
-                self.cursor_text = cursor
+                self._keep(cursor)
                 self.advance()
         finally:
             self._iterating = False

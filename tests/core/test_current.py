@@ -1,5 +1,6 @@
 """What a task author touches: counting, tracking, stopping, checkpoints."""
 
+import itertools
 import sys
 import threading
 import traceback
@@ -159,6 +160,12 @@ def test_track_yields_everything_and_counts_what_is_done(progress):
 def test_track_without_a_length_has_no_total(progress):
     assert list(current.track(iter("ab"))) == ["a", "b"]
     assert (progress.current, progress.total) == (2, None)
+
+
+def test_track_without_an_end_has_no_total(progress):
+    assert next(current.track(itertools.count())) == 0
+    assert next(current.track(range(10**30))) == 0
+    assert progress.total is None
 
 
 def test_track_believes_the_total_it_is_told(progress):

@@ -1,5 +1,6 @@
 """`progress.iterate`: it goes on where an earlier attempt stopped."""
 
+from datetime import date
 from types import SimpleNamespace
 
 import pytest
@@ -78,6 +79,56 @@ def test_with_a_key_the_order_may_have_gained_items():
     assert list(attempt(last).iterate([5, 10, 20, 25, 30], key=lambda n: n)) == [25, 30]
 
 
+def test_a_key_of_several_parts_goes_on():
+    rows = [(1, 1), (1, 2), (2, 1)]
+    last = attempt()
+    first_two(last, rows, key=lambda row: row)
+    assert list(attempt(last).iterate(rows, key=lambda row: row)) == [(2, 1)]
+
+
+@pytest.mark.parametrize("key", [date(2026, 1, 2), float("nan")])
+def test_a_key_must_be_json(key):
+    with pytest.raises(ValueError, match=r"key of progress.iterate must be a JSON"):
+        list(attempt().iterate("ab", key=lambda item: key))
+
+
+def test_a_key_is_no_longer_than_a_checkpoint():
+    with pytest.raises(ValueError, match="may have 4096 bytes"):
+        list(attempt().iterate("ab", key=lambda item: item * 5000))
+
+
+def test_of_two_loops_each_is_gone_on_with_where_it_was_left():
+    def play(progress, die_in=""):
+        done = []
+        for items in ("abc", "xyz"):
+            for item in progress.iterate(items):
+                if item == die_in:
+                    return done
+                done.append(item)
+        return done
+
+    first = attempt()
+    assert play(first, die_in="b") == ["a"]
+    second = attempt(first)
+    assert play(second, die_in="y") == ["b", "c", "x"]
+    third = attempt(second)
+    assert play(third) == ["y", "z"]
+    assert (third.current, third.total) == (3, 3)
+
+
+def test_a_loop_that_has_no_length():
+    class Stream:
+        def __len__(self):
+            raise TypeError("unknown")
+
+        def __iter__(self):
+            return iter("ab")
+
+    progress = attempt()
+    assert list(progress.iterate(Stream())) == list(progress.track(Stream()))
+    assert progress.total is None
+
+
 def test_a_key_may_name_an_attribute():
     rows = [SimpleNamespace(id=n) for n in (1, 2, 3)]
     last = attempt()
@@ -129,6 +180,28 @@ def test_a_queryset_is_asked_only_for_the_rows_that_are_left(
         left = [row.pk for row in progress.iterate(Run.objects.all(), key="pk")]
     assert done + left == ["r0", "r1", "r2", "r3"]
     assert (progress.current, progress.total, progress.skipped) == (4, 4, 2)
+
+
+@pytest.mark.django_db
+def test_rows_that_are_gone_when_they_are_done_still_count():
+    for n in range(4):
+        Run.objects.create(id=f"r{n}", owner="o", task="t")
+    last = attempt()
+    for row in first_two(last, Run.objects.all(), key="pk"):
+        Run.objects.filter(pk=row.pk).delete()
+    progress = attempt(last)
+    list(progress.iterate(Run.objects.all(), key="pk"))
+    assert (progress.current, progress.total) == (4, 4)
+
+
+@pytest.mark.django_db
+def test_rows_of_a_loop_that_is_over_are_only_counted(django_assert_num_queries):
+    Run.objects.create(id="r0", owner="o", task="t")
+    last = attempt()
+    list(last.iterate(Run.objects.all(), key="pk"))
+    list(last.iterate("ab"))
+    with django_assert_num_queries(1):
+        assert not list(attempt(last).iterate(Run.objects.all(), key="pk"))
 
 
 @pytest.mark.django_db
