@@ -240,8 +240,7 @@ class Progress:
 
     def flush(self) -> None:
         """Let the reporter look now; it does not wait for the network."""
-        self._alert = False
-        self._wake()
+        self._look()
 
     def track(
         self,

@@ -1,5 +1,6 @@
 """What a task author touches: counting, tracking, stopping, checkpoints."""
 
+import contextlib
 import itertools
 import sys
 import threading
@@ -262,6 +263,7 @@ STEPS = {
     "iterate": lambda: list(current.iterate("ab")),
     "message": lambda: setattr(current, "message", "on"),
     "checkpoint": lambda: current.checkpoint(1),
+    "flush": lambda: current.flush(),
     "get": lambda: current.get().advance(),
 }
 
@@ -338,6 +340,14 @@ def test_superseded_is_nothing_else(progress):
 
 def test_nothing_is_raised_without_a_stop(progress):
     current.raise_if_cancelled()
+
+
+def test_to_flush_takes_no_stop_back(progress):
+    progress.stop(Cancelled())
+    with contextlib.suppress(Cancelled):
+        current.flush()
+    with pytest.raises(Cancelled):
+        current.advance()
 
 
 def test_a_body_that_swallows_its_stop_does_not_gather_tracebacks(progress):
