@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from celery.exceptions import Ignore
 
 from channels_progress.iterate import plan, size
-from channels_progress.run import CURSOR_BYTES, number
+from channels_progress.run import CURSOR_BYTES, MESSAGE_CHARACTERS, number, text
 
 T = TypeVar("T")
 
@@ -80,6 +80,11 @@ def _count(n: Any) -> float:
     if isinstance(n, float):
         return n if math.isfinite(n) else 0
     return number(n) or 0
+
+
+def _words(value: Any) -> str:
+    """`value` as text, now: a lazy one in the body's language, not the reporter's."""
+    return value if isinstance(value, str) else text(value, MESSAGE_CHARACTERS)
 
 
 class _Base(NamedTuple):
@@ -228,7 +233,7 @@ class Progress:
 
     @message.setter
     def message(self, message: Any) -> None:
-        self.text = message
+        self.text = _words(message)
         if self._alert:
             self._look()
 
@@ -294,7 +299,7 @@ class Progress:
         if unit is not None:
             self.unit = unit
         if message is not None:
-            self.text = message
+            self.text = _words(message)
         if self._alert:
             self._look()
 

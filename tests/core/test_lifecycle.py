@@ -53,6 +53,18 @@ def test_a_body_speaks_the_language_of_whoever_started_it(play):
     assert until(failed, "failed").as_dict()["error"]["message"] == said
 
 
+def test_a_lazy_message_is_in_that_language_while_it_runs(play, gate, quick):
+    def body(task):
+        progress.message = gettext_lazy("Something went wrong.")
+        gate.wait()
+
+    with translation.override("de"):
+        run = play(body)
+        said = gettext("Something went wrong.")
+    wait_for(lambda: runs.get(run).as_dict()["message"], "a message")
+    assert runs.get(run).as_dict()["message"] == said
+
+
 # -- Success and failure ----------------------------------------------------------
 
 
