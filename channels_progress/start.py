@@ -69,6 +69,7 @@ def submit(
         errors = {name: [str(e) for e in texts] for name, texts in form.errors.items()}
         name, texts = next(iter(errors.items()))
         raise Invalid(f"{name}: {texts[0]}", errors)
+    _admit(owner)  # before an upload is kept, for whoever may not start
     task_kwargs = getattr(form, "task_kwargs", None)
     kwargs = task_kwargs() if task_kwargs else form.cleaned_data
     return _start(declared.task, kwargs, owner, id, str(declared.title))
@@ -106,13 +107,13 @@ def start(
     id = run_id(owner, key)
     if key and (again := _again(id)) is not None:
         return again
+    _admit(owner)
     return _start(task, kwargs or {}, owner, id, title)
 
 
 def _start(
     task: Task[Any, Any], kwargs: dict[str, Any], owner: str, id: str, title: str
 ) -> Started:
-    _admit(owner)
     try:
         with transaction.atomic():
             row = Run.objects.create(
@@ -134,6 +135,7 @@ def _start(
 
 
 def _admit(owner: str) -> None:
+    """Raises TooMany, or Unavailable where nobody can count."""
     store = get_store()
     digest = hashlib.blake2b(owner.encode(), digest_size=16).hexdigest()
     try:

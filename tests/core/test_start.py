@@ -439,6 +439,25 @@ def test_a_key_finds_its_run_before_its_parameters_are_looked_at(count):
     assert submit({"n": "gone"}, key="k").run == started.run
 
 
+def test_who_may_not_start_keeps_nothing(declare, quiet, settings, store_down):
+    """`task_kwargs` may keep an upload, which nobody would ever read."""
+    kept = []
+
+    class KeepingForm(forms.Form):
+        def task_kwargs(self):
+            kept.append(self)
+            return {}
+
+    declare(tasks.late, KeepingForm)
+    set_intervals(settings, STARTS_PER_MINUTE=0)
+    with pytest.raises(TooMany):
+        submit({})
+    store_down()
+    with pytest.raises(Unavailable):
+        submit({})
+    assert not kept
+
+
 def test_a_declared_task_may_be_started_by_its_slug(count):
     started = runs.start("late", {"body": "?"}, owner="starter")
     assert Run.objects.get(pk=started.run).task == "core.late"
