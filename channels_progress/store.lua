@@ -126,6 +126,8 @@ local function begin()
   if not h.started or h.started == '' then fields.started = int(now) end
   if running and now - h.seen > h.silence then fields.silence = int(now - h.seen) end
   if again then fields.doc = a.doc end
+  -- Another task goes on: the cursor was the replaced one's.
+  if a.kind == 'replace' and h.begun == 0 then h.cursor, fields.cursor = '', '' end
   move('running', fields)
   local silence = fields.silence or int(h.silence)
   return answer('begun', int(lease), h.cursor or '', redis.call('HGET', key, 'doc'), silence)

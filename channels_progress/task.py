@@ -66,13 +66,14 @@ class ProgressTask(Task):  # type: ignore[misc]  # Celery has no types
         return signature
 
     def replace(self, sig: Signature) -> Any:
-        """Go on as another task under this run's id; Celery copies no headers."""
+        """Go on as another task under this run's id, with the numbers and no cursor."""
         if (header := header_of(self.request)) is not None:
             if isinstance(sig, group):
                 sig |= self.app.tasks["celery.accumulate"].s(index=0)
             last = sig
             while isinstance(last, chord | _chain):
                 last = last.body if isinstance(last, chord) else last.tasks[-1]
+            # Celery copies no headers.
             _put(last, header.next("replace"))
             _tell(self)
             self.request.progress_replaced = True

@@ -428,6 +428,16 @@ def test_a_replacement_goes_on_as_the_same_run(play, made_of):
     assert "part" in str(snapshot.as_dict()["result"])
 
 
+def test_a_replacement_goes_through_all_its_items(play):
+    name = tasks.kwargs_of(lambda task: list(progress.iterate("xyz")))
+
+    def body(task):
+        list(progress.iterate("ab"))
+        raise task.replace(tasks.early.s(**name))
+
+    assert until(play(body), "succeeded").as_dict()["result"] == ["x", "y", "z"]
+
+
 def test_a_plain_task_may_be_replaced(worker, store):
     name = tasks.kwargs_of(lambda task: "other")
 

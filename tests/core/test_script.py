@@ -250,6 +250,17 @@ def test_the_next_attempt_gets_the_cursor(run):
     assert run.begin().extra[1] == b'{"row":40}'
 
 
+def test_another_task_gets_no_cursor_but_its_own(run):
+    number = run.running()
+    run.report(number, 1, cursor='{"row":40}')
+    run.end(number, 2, "waiting", reason="replace", next=2)
+    number, cursor, *_ = run.begin(hop=2, kind="replace").extra
+    assert (cursor, run.stored.cursor) == (b"", "")
+    run.report(int(number), 1, cursor='{"row":3}')
+    run.silence()
+    assert run.begin(hop=2, kind="replace").extra[1] == b'{"row":3}'
+
+
 def test_the_longest_silence_is_remembered(run):
     number = run.running()
     run.silence(LOST // 2)
