@@ -7,6 +7,7 @@ it dropped.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 from django.conf import settings
 from django.utils import translation
@@ -20,27 +21,28 @@ from channels_progress.reporter import breaker, get_reporter
 from channels_progress.run import RUNNING, encode
 from channels_progress.store import ERRORS, Store, get_store
 
+Error = Mapping[str, str | Promise]
+"""A `message`, lazy or not, and perhaps a `reference`."""
+
 
 def bury(
     header: Header,
     state: str,
     reason: str,
-    message: str | Promise,
+    error: Error | None,
     pid: int | None = None,
 ) -> None:
     """End a run whose child is dead or dying, or whose message was dropped.
 
-    `message` is lazy, and said in the run's language. `pid` is the
+    `error` is what a viewer may know, said in the run's language. `pid` is the
     child's; a lease that another process holds is left alone.
     """
     reporter = get_reporter()
     try:
-        _bury(get_store(), header, state, reason, message, pid)
-    except ERRORS as error:
-        breaker.trip(error)
-        reporter.keep(
-            lambda: _bury(reporter.store, header, state, reason, message, pid)
-        )
+        _bury(get_store(), header, state, reason, error, pid)
+    except ERRORS as failure:
+        breaker.trip(failure)
+        reporter.keep(lambda: _bury(reporter.store, header, state, reason, error, pid))
 
 
 def _bury(
@@ -48,7 +50,7 @@ def _bury(
     header: Header,
     state: str,
     reason: str,
-    message: str | Promise,
+    error: Error | None,
     pid: int | None,
 ) -> None:
     stored = store.read([header.run]).get(header.run)
@@ -60,7 +62,7 @@ def _bury(
             return
         lease = stored.lease
     with translation.override(header.language or settings.LANGUAGE_CODE):
-        error = encode({"message": str(message)}) if message else ""
+        said = encode(error) if error else ""
     answer = store.call(
         "bury",
         header.run,
@@ -68,7 +70,7 @@ def _bury(
         lease=lease,
         state=state,
         reason=reason,
-        error=error,
+        error=said,
     )
     if answer.code != "ok":
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ from kombu.exceptions import EncodeError
 
 from channels_progress import counters, history
 from channels_progress.begin import publish_again, revoke
+from channels_progress.bury import bury
 from channels_progress.current import Cancelled, Paused, Superseded, TaskError, leave
 from channels_progress.log import transition
 from channels_progress.record import get_recorder, record
@@ -62,24 +64,27 @@ class End:
     tame: bool = False
 
 
-def failure(error: BaseException, id: str) -> str:
-    """What a viewer may know of a failure; the log has the rest under a reference."""
+def failure(error: BaseException, id: str) -> dict[str, str]:
+    """What a viewer may know of a failure: `message`, and perhaps the `reference`
+    under which the log has the rest."""
     if isinstance(error, TaskError):
-        return encode({"message": text(error, MESSAGE_CHARACTERS)})
+        return {"message": text(error, MESSAGE_CHARACTERS)}
     if isinstance(error, SoftTimeLimitExceeded | TimeLimitExceeded):
-        return encode({"message": gettext("It took longer than it may.")})
+        return {"message": gettext("It took longer than it may.")}
     message = gettext("Something went wrong.")
     if isinstance(error, EncodeError):
         message = gettext("It returned or passed on a value that is not JSON.")
     reference = secrets.token_hex(4)
     logger.error("Run %s failed, reference %s", id, reference, exc_info=error)
-    return encode({"message": message, "reference": reference})
+    return {"message": message, "reference": reference}
 
 
 def end_of(
     task: Task[Any, Any], lease: Lease, state: str | None, value: Any
 ) -> End | None:
     """What a body's end means, from Celery's state and value; None is no word."""
+    if state is None and (error := _in_flight()) is not None:
+        state, value = _unkept(error)
     match state, value:
         case states.SUCCESS, _:
             return End(SUCCEEDED)
@@ -91,9 +96,9 @@ def end_of(
                 FAILED, "worker_stopped", _sentence(gettext("Its worker was stopped."))
             )
         case states.FAILURE, SoftTimeLimitExceeded() | TimeLimitExceeded():
-            return End(FAILED, "time_limit", failure(value, lease.id))
+            return End(FAILED, "time_limit", encode(failure(value, lease.id)))
         case states.FAILURE, _:
-            return End(FAILED, "error", failure(value, lease.id))
+            return End(FAILED, "error", encode(failure(value, lease.id)))
         case _, Superseded():
             return None
         case _, Cancelled():
@@ -124,6 +129,26 @@ def end_of(
     return End(FAILED, "worker_stopped", _sentence(gettext("Its worker was stopped.")))
 
 
+def _in_flight() -> Exception | None:
+    """What Celery itself met before, in or after a body, as in a result backend that
+    is away: it has no state then. What tears a process down is no Exception."""
+    error = sys.exc_info()[1]
+    return error if isinstance(error, Exception) else None
+
+
+def _unkept(error: Exception) -> tuple[str, BaseException]:
+    """The state and value that Celery could not keep: what the body has raised came
+    before `error`."""
+    earlier: BaseException | None = error
+    while earlier is not None:
+        if isinstance(earlier, Retry):
+            return states.RETRY, earlier
+        if isinstance(earlier, TaskError | SoftTimeLimitExceeded):
+            return states.FAILURE, earlier
+        earlier = earlier.__context__
+    return states.FAILURE, error
+
+
 def _sentence(message: str) -> str:
     return encode({"message": message})
 
@@ -140,7 +165,10 @@ def on_postrun(
 ) -> None:
     lease: Lease | None = getattr(sender.request, "progress_lease", None)
     if lease is None:
-        if header_of(sender.request) is not None:
+        if (header := header_of(sender.request)) is not None:
+            error = retval if state == states.FAILURE else _in_flight()
+            if error is not None:
+                bury(header, FAILED, "error", failure(error, task_id))
             translation.deactivate()
         return
     leave()
@@ -198,6 +226,8 @@ def finish(lease: Lease, end: End) -> bool:
             write.store(get_store().call_one)
         except ERRORS as error:
             breaker.trip(error)
+        except SoftTimeLimitExceeded:  # it came too late for the body
+            write.done = False
     if not write.done:
         get_reporter().keep(write.later)
     return not write.done

@@ -26,7 +26,8 @@ class ProgressRequest(Request):  # type: ignore[misc]  # Celery has no types
 
     def _bury(self, state: str, reason: str, message: str | Promise) -> None:
         if (header := self._header()) is not None:
-            bury(header, state, reason, message, pid=self.worker_pid)
+            error = {"message": message} if message else None
+            bury(header, state, reason, error, self.worker_pid)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         super().on_timeout(soft, timeout)
@@ -81,7 +82,8 @@ def on_unknown(message: Any, name: str, id: str, **_: Any) -> None:
     """A worker that does not know a task drops its message."""
     header = Header.of(message.headers, id)
     if header is not None:
-        bury(header, FAILED, "unknown_task", gettext_lazy("No worker knows this task."))
+        error = {"message": gettext_lazy("No worker knows this task.")}
+        bury(header, FAILED, "unknown_task", error)
 
 
 task_unknown.connect(on_unknown, dispatch_uid="channels_progress")

@@ -48,7 +48,8 @@ class ProgressTask(Task):  # type: ignore[misc]  # Celery has no types
         if (header := header_of(self.request)) is not None:
             if task_id in worker_state.revoked:
                 # Where tasks share the worker's process, Celery runs them all the same.
-                bury(header, CANCELLED, "revoked", gettext_lazy("It was revoked."))
+                said = {"message": gettext_lazy("It was revoked.")}
+                bury(header, CANCELLED, "revoked", said)
                 raise Ignore("It was revoked.")
             translation.activate(header.language or settings.LANGUAGE_CODE)
             begin(self, header)

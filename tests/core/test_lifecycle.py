@@ -9,12 +9,16 @@ import numpy as np
 import pytest
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery import chain, chord, group
+from celery.app.trace import build_tracer
+from celery.backends.redis import RedisBackend
 from celery.exceptions import Ignore, Reject
 from celery.result import AsyncResult
 from django.utils import translation
 from django.utils.translation import gettext, gettext_lazy
 
+from CeleryProgressbar.celery import app
 from channels_progress import Cancelled, Superseded, TaskError, progress, runs
+from channels_progress.log import logger as transitions
 from channels_progress.models import Run
 from channels_progress.reporter import get_reporter
 from tests.core import tasks
@@ -132,6 +136,98 @@ def test_a_soft_time_limit_says_so(play):
     snapshot = until(play(body), "failed")
     assert snapshot.reason == "time_limit"
     assert snapshot.as_dict()["error"] == {"message": "It took longer than it may."}
+
+
+@pytest.fixture
+def no_backend(worker, monkeypatch):
+    """Celery's result backend is away; the store is not."""
+
+    def away(*args, **options):
+        raise ConnectionError("the backend is away")
+
+    for name in ("mark_as_done", "mark_as_failure", "mark_as_retry"):
+        monkeypatch.setattr(RedisBackend, name, away)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [(TaskError("Row 17"), "Row 17"), (ValueError(), "Something went wrong.")],
+)
+def test_a_failure_that_celery_cannot_keep_is_one(play, no_backend, error, message):
+    def body(task):
+        raise error
+
+    run = play(body)
+    snapshot = until(run, "failed")
+    assert (snapshot.reason, snapshot.as_dict()["error"]["message"]) == (
+        "error",
+        message,
+    )
+
+
+def test_a_success_that_celery_cannot_keep_is_one(play, no_backend):
+    assert until(play(lambda task: 5), "succeeded").as_dict()["result"] == 5
+
+
+def test_a_retry_that_celery_cannot_keep_is_one(play, no_backend):
+    def body(task):
+        raise task.retry(countdown=600)
+
+    run = play(body)
+    snapshot = until(run, "waiting")
+    assert snapshot.reason == "retry"
+    assert snapshot.due > snapshot.now + 590_000
+    runs.cancel(run)
+
+
+@pytest.fixture
+def trace(monkeypatch):
+    """`trace(task, name=function)` gives a task a method and lets Celery see it."""
+
+    def trace(task, **methods):
+        for name, method in methods.items():
+            monkeypatch.setattr(task, name, method, raising=False)
+        tracer = build_tracer(task.name, task, app=app, loader=app.loader)
+        monkeypatch.setattr(task, "__trace__", tracer)
+
+    return trace
+
+
+def test_what_fails_before_it_begins_has_failed(play, trace, caplog):
+    def before_start(*args):
+        raise RuntimeError("password=hunter2")
+
+    trace(tasks.silent, before_start=before_start)
+    snapshot = until(play(lambda task: 5, task=tasks.silent), "failed")
+    error = snapshot.as_dict()["error"]
+    assert error["message"] == "Something went wrong."
+    assert any(error["reference"] in r.getMessage() for r in caplog.records)
+
+
+def test_what_celery_cannot_even_mark_as_started_has_failed(play, trace, monkeypatch):
+    def away(*args, **options):
+        raise ConnectionError("the backend is away")
+
+    monkeypatch.setattr(RedisBackend, "store_result", away)
+    trace(tasks.early, track_started=True)
+    assert until(play(lambda task: 5, task=tasks.early), "failed").reason == "error"
+
+
+def test_a_soft_time_limit_in_the_end_itself_costs_no_end(play):
+    limits = [SoftTimeLimitExceeded()]
+
+    def limit(record):
+        if "to=succeeded" in record.getMessage() and limits:
+            raise limits.pop()
+        return True
+
+    transitions.addFilter(limit)
+    try:
+        run = play(lambda task: 5)
+        wait_for(Run.objects.filter(pk=run, state="succeeded").exists, "the row")
+    finally:
+        transitions.removeFilter(limit)
+    assert not limits
 
 
 def test_a_thread_of_the_task_counts_for_it(play):

@@ -268,7 +268,7 @@ def test_a_burial_is_kept_until_the_store_answers(hand, settings):
     url = settings.CHANNELS_PROGRESS["REDIS_URL"]
     set_intervals(settings, REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
     header = Header(run=hand.id, owner="o", task="t")
-    bury(header, "failed", "worker_lost", "It died.", CHILD)
+    bury(header, "failed", "worker_lost", {"message": "It died."}, CHILD)
     set_intervals(settings, REDIS_URL=url)
     wait_for(lambda: hand.snapshot.finished, "the burial")
     assert state_of(hand) == ("failed", "worker_lost")
