@@ -18,7 +18,9 @@ from channels_progress.access import OriginMiddleware  # noqa: E402
 from HomeApp.routing import ws_urlpatterns  # noqa: E402
 
 if "daphne.http_protocol" in sys.modules:
-    from . import large_bodies  # noqa: F401
+    from . import large_bodies
+
+    django_application = large_bodies.install(django_application)
 
 
 def under_script_name(inner):
