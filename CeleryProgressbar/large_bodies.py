@@ -1,5 +1,5 @@
 """
-Large uploads under daphne: `application = large_bodies.install(get_asgi_application())`.
+Large uploads under daphne: `install(get_asgi_application())` in asgi.py.
 
 Twisted parses every form a second time, for nobody, in memory and on the event loop: an
 upload of 300 MB cost 3.7 GB and silenced every socket for 10 s. daphne then hands the

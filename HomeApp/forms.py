@@ -57,7 +57,13 @@ class ImportRowsForm(forms.Form):
             "UTF-8, at most 200 MB, with the columns when,sensor,value; "
             "a time without an offset is UTC."
         ),
-        widget=forms.FileInput(attrs={"accept": ".csv,text/csv"}),
+        widget=forms.FileInput(
+            attrs={
+                "accept": ".csv,text/csv",
+                "data-most": uploads.MAX_BYTES,  # for upload.js
+                "data-large": uploads.ERRORS["large"],
+            }
+        ),
         error_messages={
             "required": uploads.ERRORS["required"],
             "missing": uploads.ERRORS["required"],

@@ -113,3 +113,18 @@ async def test_a_file_that_cannot_be_read_is_said_beside_its_field(
     await expect(page.locator("#upload [role=alert]")).to_contain_text("a,b,c")
     await expect(field).to_have_attribute("aria-invalid", "true")
     await expect(page.get_by_role("button", name="Import")).to_be_enabled()
+
+
+async def test_a_file_that_is_too_large_is_not_sent_at_all(page, tmp_path):
+    large = tmp_path / "large.csv"
+    with large.open("wb") as file:
+        file.truncate(300 * 2**20)
+    await page.goto("/tasks/import_rows/")
+    sent = []
+    page.on("request", lambda request: sent.append(request.method))
+    await page.get_by_label("CSV file").set_input_files(large)
+    await page.get_by_role("button", name="Import").click()
+    problem = page.locator("#upload [role=alert]")
+    await expect(problem).to_contain_text("The file has 300 MB. Allowed is a CSV file")
+    await expect(page.get_by_label("CSV file")).to_be_focused()
+    assert "POST" not in sent

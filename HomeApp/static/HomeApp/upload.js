@@ -7,6 +7,8 @@ const button = form.querySelector("button");
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   if (!sending.hidden) return;
+  const large = tooLarge(form.elements.file);
+  if (large) return fail(large);
   busy(true);
   const request = new XMLHttpRequest();
   const { upload } = request;
@@ -17,6 +19,12 @@ form.addEventListener("submit", (event) => {
   request.open("POST", form.action);
   request.send(new FormData(form));
 });
+
+/* What the server would say of a file after minutes of sending; nothing of a good one. */
+function tooLarge({ files: [file], dataset: { most, large } }) {
+  if (!file || file.size <= most) return "";
+  return large.replace("%(size)s", Math.ceil(file.size / 2 ** 20));
+}
 
 function busy(is) {
   sending.hidden = !is;
