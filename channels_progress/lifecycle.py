@@ -27,7 +27,14 @@ from kombu.exceptions import EncodeError
 from channels_progress import counters, history
 from channels_progress.begin import publish_again, revoke
 from channels_progress.bury import bury
-from channels_progress.current import Cancelled, Paused, Superseded, TaskError, leave
+from channels_progress.current import (
+    Cancelled,
+    Paused,
+    Stop,
+    Superseded,
+    TaskError,
+    leave,
+)
 from channels_progress.log import transition
 from channels_progress.record import get_recorder, record
 from channels_progress.reporter import Lease, breaker, get_reporter, green
@@ -85,6 +92,10 @@ def end_of(
     """What a body's end means, from Celery's state and value; None is no word."""
     if state is None and (error := _in_flight()) is not None:
         state, value = _unkept(error)
+    retry = getattr(task.request, "progress_retry", None)
+    ended = state in (states.SUCCESS, states.IGNORED)
+    if retry and ended and not isinstance(value, Stop):
+        state, value = states.RETRY, retry
     match state, value:
         case states.SUCCESS, _:
             return End(SUCCEEDED)

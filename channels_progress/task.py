@@ -66,6 +66,12 @@ class ProgressTask(Task):  # type: ignore[misc]  # Celery has no types
             _put(signature, header.next("retry"))
         return signature
 
+    def retry(self, *args: Any, **kwargs: Any) -> Any:
+        """Celery's, which comes back only with `throw=False`: what the body does then
+        is no end, since the next attempt's message is out."""
+        self.request.progress_retry = super().retry(*args, **kwargs)
+        return self.request.progress_retry
+
     def replace(self, sig: Signature) -> Any:
         """Go on as another task under this run's id, with the numbers and no cursor."""
         if (header := header_of(self.request)) is not None:

@@ -472,6 +472,21 @@ def test_a_retry_that_begins_before_the_last_one_ended_has_its_cursor(
     assert cursors == [None, 4]
 
 
+@pytest.mark.parametrize("ends", [lambda: 5, Ignore])
+def test_a_retry_that_is_not_thrown_follows_all_the_same(play, ends):
+    def body(task):
+        if task.request.retries == 0:
+            task.retry(countdown=0, throw=False)
+            ended = ends()
+            if isinstance(ended, Ignore):
+                raise ended
+            return ended
+        return "second"
+
+    snapshot = until(play(body), "succeeded")
+    assert (snapshot.attempt, snapshot.as_dict()["result"]) == (2, "second")
+
+
 def test_a_poll_waits_without_a_slot(play):
     def body(task):
         raise task.poll(countdown=600)
