@@ -127,16 +127,16 @@ class _Asking:
             raise Refused("its body runs here, and the store cannot be asked")
         self.lease.begin = self.late
 
-    def late(self, lease: Lease) -> None:
+    def late(self, store: Store) -> None:
         """Called by the reporter until the store has answered: it never takes a
         lease that speaks."""
-        self.is_late, self.store = True, get_reporter().store
+        self.is_late, self.store = True, store
         try:
             self.ask()
         except Ignore:
-            lease.supersede()
-            get_reporter().remove(lease)
-        lease.begin = None
+            self.lease.supersede()
+            get_reporter().remove(self.lease)
+        self.lease.begin = None
 
     def ask(self) -> None:
         """Take the lease or raise Ignore; raises what the store raises."""

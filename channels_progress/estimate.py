@@ -38,15 +38,16 @@ class Estimate:
         A counter that fell starts the estimate anew.
         """
         now = self._clock()
+        since = self._at  # once: the reporter and an end may come at the same time
         done = current - skipped
-        if self._at is None or current < self._current or done < self._done:
+        if since is None or current < self._current or done < self._done:
             self._at, self._done = now, done
             self._step, self._pace = 0.0, _Pace()
         elif done > self._done:
-            if now <= self._at:
+            if now <= since:
                 return  # the next report brings these units, with the time they took
             self._step = done - self._done
-            self._pace = self._pace.after(self._step, now - self._at)
+            self._pace = self._pace.after(self._step, now - since)
             self._done, self._at = done, now
         elif current > self._current:
             self._at = now  # skipping is neither work nor a stall

@@ -217,7 +217,7 @@ def finish(lease: Lease, end: End) -> bool:
     where that fails."""
     if (begin := lease.begin) is not None and not breaker.open:
         with suppress(*ERRORS):
-            begin(lease)
+            begin(get_store())
     if lease.number == 0 and lease.begin is None:
         return False  # this message should not have begun
     hop = lease.header.hop + end.successor
@@ -254,7 +254,7 @@ class _Write:
         """Called by the reporter until it no longer raises."""
         lease, reporter = self.lease, get_reporter()
         if (begin := lease.begin) is not None:
-            begin(lease)
+            begin(reporter.store)
         values = {**self.call.values, "lease": lease.number}
         self.call = Call(self.call.verb, self.call.id, values)
         if lease.number:  # else this message should not have begun

@@ -75,8 +75,9 @@ class Lease:
     number: int = 0
     """0 as long as nobody could be asked for it: the body runs mute."""
     attempt: int = 1
-    begin: Callable[[Lease], None] | None = None
-    """Asks for the lease, where that was not possible before the body."""
+    begin: Callable[[Store], None] | None = None
+    """Asks for the lease, where that was not possible before the body; by the store
+    of the thread that calls it."""
     again_after: Callable[[], None] | None = None
     """Publishes the message again once the body is over: it should not have begun,
     but what holds the run now may need it."""
@@ -272,8 +273,10 @@ class Reporter:
     def _run(self) -> None:
         loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
+        waiting: list[threading.Event] = []
         while True:
-            messages, waiting = self._listen()
+            messages, asked = self._listen()
+            waiting += asked
             try:
                 messages += self._tick()
                 if messages:
@@ -281,8 +284,10 @@ class Reporter:
             except Exception:  # the thread must outlive whatever it meets
                 logger.exception("The reporter met an error and goes on.")
                 self._resting = time.monotonic() + 1
-            for done in waiting:
-                done.set()
+            if not self.later:
+                for done in waiting:
+                    done.set()
+                waiting.clear()
 
     def _listen(self) -> tuple[list[Snapshot], list[threading.Event]]:
         """Wait for a wake-up or the next due time; then everything that waits."""
@@ -331,7 +336,7 @@ class Reporter:
         caught_up = False
         for lease in list(self.leases.values()):
             if (begin := lease.begin) is not None:
-                begin(lease)
+                begin(self.store)
                 caught_up = True
         while self.later:
             try:
@@ -497,6 +502,7 @@ def get_reporter() -> Reporter:
 def _forget() -> None:
     global _reporter, _reporter_lock
     _reporter, _reporter_lock = None, threading.Lock()
+    breaker.open = False  # a child has nobody yet who would close it
 
 
 os.register_at_fork(after_in_child=_forget)

@@ -114,17 +114,19 @@ def mute(run, begin):
 
 
 def test_an_end_asks_for_its_lease_first(run, transactional_db):
-    def late(lease):
+    def late(store):
         lease.number, lease.begin = number_of(run.begin()), None
 
     run.create()
-    assert not finish(mute(run, late), End("succeeded"))
+    lease = mute(run, late)
+    assert not finish(lease, End("succeeded"))
     assert run.snapshot.state == "succeeded"
 
 
 def test_a_message_that_should_not_have_begun_has_no_end(run, transactional_db):
-    def refused(lease):
+    def refused(store):
         lease.begin = None
 
-    assert not finish(mute(run, refused), End("succeeded"))
+    lease = mute(run, refused)
+    assert not finish(lease, End("succeeded"))
     assert run.stored is None

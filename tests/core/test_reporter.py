@@ -347,6 +347,20 @@ def test_what_was_kept_is_said_in_its_order_once_it_can(far, away):
     assert said == ["a", "b", "c"]
 
 
+def test_a_process_about_to_end_waits_for_what_an_outage_has_kept(far, away):
+    kept = []
+
+    def write():
+        far.carrier.store.ping()
+        kept.append(True)
+
+    away.kill()
+    far.carrier.keep(write)
+    threading.Timer(0.5, away.start).start()
+    far.carrier.drain(30)
+    assert kept
+
+
 def test_what_cannot_be_said_at_all_keeps_nothing_else_back(far, caplog):
     said = []
     far.carrier.keep(lambda: 1 / 0)
@@ -387,6 +401,15 @@ def test_a_layer_that_is_down_loses_messages_and_counts_them(far, settings, capl
     layer.tell(far.id)
     assert counters.read()["messages_dropped"] == before + 1
     assert "was lost" in caplog.text
+
+
+def test_a_fork_has_no_part_in_the_outage(monkeypatch):
+    for name in ("_reporter", "_reporter_lock"):
+        monkeypatch.setattr(reporter, name, None)
+    monkeypatch.setattr(reporter.breaker, "open", True)
+    reporter._forget()
+    assert not reporter.breaker.open
+    assert reporter.get_reporter().leases == {}
 
 
 def test_an_outage_is_said_once_in_the_log(caplog):
