@@ -15,7 +15,7 @@ from channels_progress.layer import tell
 from channels_progress.models import Run
 from channels_progress.publish import publish
 from channels_progress.read import get, unavailable
-from channels_progress.run import PAUSED, RUNNING, Snapshot
+from channels_progress.run import FINISHED, PAUSED, RUNNING, Snapshot
 from channels_progress.store import ERRORS, get_store, nonce
 
 logger = logging.getLogger("channels_progress")
@@ -102,9 +102,10 @@ def _repause(id: str, hop: int) -> None:
 
 
 def _close(id: str) -> None:
-    """Write what the store says to the history."""
-    stored = get_store().read([id])[id]
-    history.close(stored.snapshot, hop=stored.hop, cursor=stored.cursor)
+    """Write what the store says to the history, unless the run goes on already."""
+    stored = get_store().read([id]).get(id)
+    if stored is not None and stored.snapshot.state in (PAUSED, *FINISHED):
+        history.close(stored.snapshot, hop=stored.hop, cursor=stored.cursor)
 
 
 def _seed(row: Run) -> dict[str, object]:

@@ -5,6 +5,7 @@ from celery.signals import before_task_publish
 
 from CeleryProgressbar.celery import app
 from channels_progress import publish, runs
+from channels_progress.ask import _close
 from channels_progress.errors import Forbidden, Invalid, Unavailable
 from channels_progress.models import Run
 from tests.core import tasks
@@ -120,6 +121,19 @@ def test_a_running_run_is_asked_to_pause(hop):
     begun(hop)
     snapshot = runs.pause(hop.id)
     assert (snapshot.shown, snapshot.asked) == ("running", "pause")
+
+
+def test_a_run_that_was_resumed_meanwhile_is_not_written_as_paused(hop):
+    runs.pause(hop.id)
+    runs.resume(hop.id)
+    _close(hop.id)  # as the end of a pause that took its time
+    assert row().state == ""
+
+
+def test_a_run_that_has_vanished_meanwhile_is_not_written(hop):
+    hop.lose()
+    _close(hop.id)
+    assert row().state == ""
 
 
 def test_a_task_that_keeps_no_checkpoints_cannot_be_paused(hop, store):
