@@ -285,6 +285,13 @@ def _tasks() -> Iterator[CheckMessage]:
                 "channels_progress.task.ProgressTask.",
                 id=_id("E013"),
             )
+        elif "before_start" not in one.task.before_start.__code__.co_names:
+            yield Error(
+                f"The startable task {one.task.name!r} has a before_start of its own, "
+                "which keeps the run from beginning.",
+                hint="Let it call super().before_start(task_id, args, kwargs) first.",
+                id=_id("E021"),
+            )
         if (other := seen.setdefault(one.slug, one.task.name)) != one.task.name:
             yield Error(
                 f"Two startable tasks are called {one.slug!r}: {other} and "

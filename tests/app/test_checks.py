@@ -9,6 +9,7 @@ from django.core.checks import run_checks
 from CeleryProgressbar.celery import app as site
 from channels_progress import catalogue, checks
 from channels_progress.conf import DEFAULTS
+from channels_progress.task import ProgressTask
 
 CORE = "channels_redis.core.RedisChannelLayer"
 IN_MEMORY = "channels.layers.InMemoryChannelLayer"
@@ -244,6 +245,24 @@ def test_a_startable_task_of_another_class_is_named(celery, monkeypatch):
     assert problem.msg == (
         "The startable task 'a.one' reports no progress: its class is Task."
     )
+
+
+@pytest.mark.parametrize(("calls_ours", "ids"), [(False, {"E021"}), (True, set())])
+def test_a_before_start_of_ones_own_calls_ours(celery, monkeypatch, calls_ours, ids):
+    class Ours(ProgressTask):
+        def before_start(self, task_id, args, kwargs):
+            super().before_start(task_id, args, kwargs)
+
+    class Own(ProgressTask):
+        def before_start(self, task_id, args, kwargs):
+            pass
+
+    app = celery(task_cls=TASK_CLS)
+    app.conf.broker_url = "memory://"
+    one = app.task(nothing, name="a.one", base=Ours if calls_ours else Own)
+    declared = [catalogue.Startable(one, None, "", False)]
+    monkeypatch.setattr(catalogue, "_declared", declared)
+    assert set(found()) == ids
 
 
 def test_two_startable_tasks_of_one_name_are_named(celery, monkeypatch):
