@@ -22,9 +22,10 @@ from channels_progress import counters, history
 from channels_progress.conf import conf
 from channels_progress.current import Progress, enter
 from channels_progress.header import Header
+from channels_progress.lease import Lease
 from channels_progress.log import transition
 from channels_progress.record import record
-from channels_progress.reporter import Lease, breaker, get_reporter
+from channels_progress.reporter import breaker, get_reporter
 from channels_progress.run import (
     CANCELLED,
     FAILED,

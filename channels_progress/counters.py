@@ -11,12 +11,11 @@ from __future__ import annotations
 import atexit
 import os
 import socket
-import threading
 import time
 from collections import Counter
-from typing import Any, Final
+from typing import Final
 
-from channels_progress import store
+from channels_progress import store, threads
 from channels_progress.conf import conf
 
 FLUSH_SECONDS: Final = 10.0
@@ -36,23 +35,14 @@ NAMES: Final = {
 GAUGE: Final = "sockets"
 
 
-def _thread_lock() -> Any:
-    """A lock of threads, under gevent too, where the reporter remains a thread."""
-    try:
-        from gevent.monkey import get_original
-    except ImportError:
-        return threading.Lock()
-    return get_original("_thread", "allocate_lock")()
-
-
 class Counters:
     """The numbers of one process."""
 
     def __init__(self) -> None:
         self._counts = Counter[str]()
         self._sent = Counter[str]()
-        self._lock = _thread_lock()
-        self._flushing = _thread_lock()
+        self._lock = threads.lock()
+        self._flushing = threads.lock()
         self._started = False
 
     def bump(self, name: str, n: int = 1) -> None:
@@ -61,9 +51,7 @@ class Counters:
             self._counts[name] += n
             started, self._started = self._started, True
         if not started:
-            from channels_progress.reporter import spawn  # which counts, too
-
-            spawn(self._run)
+            threads.spawn(self._run)
 
     def read(self) -> dict[str, int]:
         """What this process has counted, by name."""

@@ -24,7 +24,7 @@ from django.utils import translation
 from django.utils.translation import gettext
 from kombu.exceptions import EncodeError
 
-from channels_progress import counters, history
+from channels_progress import counters
 from channels_progress.begin import publish_again, revoke
 from channels_progress.bury import bury
 from channels_progress.current import (
@@ -35,9 +35,10 @@ from channels_progress.current import (
     TaskError,
     leave,
 )
+from channels_progress.lease import Lease
 from channels_progress.log import transition
 from channels_progress.record import get_recorder, record
-from channels_progress.reporter import Lease, breaker, get_reporter, green
+from channels_progress.reporter import breaker, get_reporter
 from channels_progress.run import (
     CANCELLED,
     FAILED,
@@ -51,6 +52,7 @@ from channels_progress.run import (
 )
 from channels_progress.store import ERRORS, Answer, Call, get_store
 from channels_progress.task import Polling, header_of
+from channels_progress.threads import green
 
 logger = logging.getLogger("channels_progress")
 
@@ -265,11 +267,11 @@ class _Write:
         lease = self.lease
         answer: Answer = call_one(self.call)
         if answer.code == "vanished":
-            with suppress(*history.ERRORS):
-                if history.finished(lease.id):
-                    self.done = True
-                    return
-            answer = call_one(lease.whole(self.call))
+            whole = lease.whole(self.call)
+            if whole is None:
+                self.done = True
+                return
+            answer = call_one(whole)
         self.done = True
         if answer.code != "ok":
             counters.bump("writes_refused")

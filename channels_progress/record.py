@@ -18,8 +18,8 @@ from typing import Any, Final
 from django.db import DataError, close_old_connections
 
 from channels_progress import history
-from channels_progress.reporter import spawn
 from channels_progress.run import Snapshot
+from channels_progress.threads import spawn
 
 logger = logging.getLogger("channels_progress")
 

@@ -18,7 +18,8 @@ from django.utils.translation import gettext_lazy
 from channels_progress.begin import begin, publish_again
 from channels_progress.bury import bury
 from channels_progress.header import Header
-from channels_progress.reporter import Lease, breaker
+from channels_progress.lease import Lease
+from channels_progress.reporter import breaker
 from channels_progress.run import CANCELLED
 from channels_progress.store import ERRORS, get_store
 

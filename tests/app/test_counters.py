@@ -6,14 +6,15 @@ import pytest
 from celery import shared_task
 from django.core.management import CommandError, call_command
 
-from channels_progress import counters, layer, lifecycle
+from channels_progress import counters, layer, lifecycle, threads
 from channels_progress import store as stores
 from channels_progress.begin import begin
 from channels_progress.counters import Counters
 from channels_progress.current import Progress, leave
 from channels_progress.header import Header
+from channels_progress.lease import Lease
 from channels_progress.outbox import Outbox
-from channels_progress.reporter import Lease, Reporter, get_reporter
+from channels_progress.reporter import Reporter, get_reporter
 from tests.core.hand import Hand
 from tests.stack import wait_for
 
@@ -117,7 +118,7 @@ def test_a_forked_child_counts_anew(fresh):
 
 def test_without_gevent_a_lock_is_a_threads(monkeypatch):
     monkeypatch.setitem(sys.modules, "gevent.monkey", None)
-    lock = counters._thread_lock()
+    lock = threads.lock()
     assert lock.acquire(blocking=False)
     assert not lock.acquire(blocking=False)
 

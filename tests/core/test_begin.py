@@ -17,8 +17,9 @@ from channels_progress import Superseded, history, progress, reporter, runs
 from channels_progress.begin import MAIN, dead
 from channels_progress.current import Progress
 from channels_progress.header import Header
+from channels_progress.lease import Lease
 from channels_progress.models import Run
-from channels_progress.reporter import Lease, breaker, get_reporter
+from channels_progress.reporter import breaker, get_reporter
 from channels_progress.store import get_store
 from tests.core import tasks
 from tests.core.conftest import NODE, endless, set_intervals, until
@@ -459,6 +460,18 @@ def test_a_run_that_the_store_lost_comes_back_with_everything(far, away, gate, q
     assert (after.attempt, after.started) == (before.attempt, before.started)
     assert after.as_dict()["current"] == 4
     assert (far.stored.cursor, after.owner) == ('{"row":4}', "o")
+    gate.open()
+    finished(far)
+
+
+def test_a_run_that_was_claimed_comes_back_as_its_new_owners(far, away, gate, quick):
+    far.create()
+    deliver(far, lambda task: gate.wait())
+    gate.arrival()
+    Run.objects.create(id=far.id, owner="user:1", task="core.late")
+    far.lose()
+    wait_for(lambda: far.stored, "the run back")
+    assert far.snapshot.owner == "user:1"
     gate.open()
     finished(far)
 

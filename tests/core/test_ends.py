@@ -13,8 +13,8 @@ from kombu.exceptions import EncodeError
 from channels_progress import Cancelled, Paused, Superseded, TaskError, lifecycle
 from channels_progress.current import Progress
 from channels_progress.header import Header
+from channels_progress.lease import Lease
 from channels_progress.lifecycle import End, end_of, finish
-from channels_progress.reporter import Lease
 from channels_progress.task import Polling
 from tests.core.hand import lease as number_of
 

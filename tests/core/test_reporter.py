@@ -11,7 +11,8 @@ import redis
 from channels_progress import counters, layer, reporter
 from channels_progress.current import Cancelled, Paused, Progress, Superseded
 from channels_progress.header import Header
-from channels_progress.reporter import Breaker, Lease, Reporter, Samples, significant
+from channels_progress.lease import Lease, Samples, significant
+from channels_progress.reporter import Breaker, Reporter
 from tests.core.conftest import set_intervals
 from tests.core.hand import Hand, lease
 from tests.ports import free_port
