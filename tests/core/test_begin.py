@@ -246,6 +246,17 @@ def test_a_cancel_that_nobody_could_hear_is_fulfilled(hand):
     wait_for(lambda: Run.objects.get(pk=hand.id).state == "cancelled", "the row")
 
 
+def test_a_pause_that_nobody_could_hear_is_fulfilled(hand):
+    Run.objects.create(id=hand.id, owner="o", task="core.late")
+    hand.create()
+    hand.begin(worker=OTHER)
+    hand.pause()
+    hand.silence()
+    deliver(hand, lambda task: pytest.fail("it ran"))
+    until(hand.id, "paused")
+    wait_for(lambda: Run.objects.get(pk=hand.id).state == "paused", "the row")
+
+
 def test_a_message_that_began_three_times_in_vain_has_failed(hand):
     Run.objects.create(id=hand.id, owner="o", task="core.late")
     hand.create()
@@ -426,6 +437,51 @@ def test_what_comes_late_never_takes_a_lease_that_speaks(far, away, settings, ca
     assert far.stored.lease == speaking
     far.end(speaking, 1)
     wait_for(lambda: "dropped: succeeded" in caplog.text, "the copy dropped")
+
+
+def test_no_body_begins_mute_beside_another_of_its_process(
+    far, away, gate, settings, caplog
+):
+    """The store cannot be asked, but this process knows: the message waits."""
+    caplog.set_level("INFO", "channels_progress")
+    set_intervals(settings, LOST_AFTER=1)
+    far.create()
+    deliver(far, lambda task: gate.wait())
+    gate.arrival()
+    away.freeze()
+    wait_for(lambda: breaker.open, "the outage noticed")
+    deliver(far, lambda task: pytest.fail("it ran"))
+    wait_for(lambda: "ignored" in caplog.text, "the message put off")
+    away.thaw()
+    gate.open()
+    assert finished(far).attempt == 1
+    wait_for(lambda: "dropped: succeeded" in caplog.text, "the copy dropped")
+
+
+def test_a_retry_in_an_outage_is_the_next_attempt(far, away):
+    def body(task):
+        if task.request.retries == 0:
+            progress.set(3)
+            away.kill()
+            raise task.retry(countdown=1)
+        return "second"
+
+    far.create()
+    deliver(far, body)
+    wait_for(lambda: breaker.open, "the outage noticed")
+    away.start()
+    assert finished(far).attempt == 2
+
+
+def test_a_run_comes_back_though_the_history_cannot_be_read(far, away, gate, quick):
+    far.create()
+    deliver(far, lambda task: gate.wait())
+    gate.arrival()
+    with hidden_table():
+        far.lose()
+        wait_for(lambda: far.stored, "the run back")
+    gate.open()
+    finished(far)
 
 
 def test_what_should_not_have_begun_says_no_end(far, away):
