@@ -41,6 +41,41 @@ async def test_start_again_is_another_run(page):
     assert len(runs) == 2
 
 
+REMOVE = """() => {
+  window.button = document.querySelector("start-button");
+  window.parent = button.parentNode;
+  button.remove();
+}"""
+PUT_BACK = "parent.prepend(button)"
+
+
+async def test_a_start_button_that_was_removed_starts_again(page):
+    await page.goto("/")
+    await page.get_by_label("Speed").fill("0.5")
+    await page.get_by_role("button", name="Start").click()
+    await expect(bar(page, state="running")).to_be_visible()
+    first = await bar(page).get_attribute("run")
+    await page.evaluate(REMOVE)
+    await verb(page, "cancel").click()
+    await expect(bar(page, state="cancelled")).to_be_visible()
+    await page.evaluate(PUT_BACK)
+    await page.get_by_label("Speed").fill("1000")
+    await page.get_by_role("button", name="Start").click()
+    await expect(bar(page, state="succeeded")).to_be_visible()
+    assert await bar(page).get_attribute("run") != first
+
+
+async def test_a_start_button_that_is_moved_goes_on(page):
+    await page.goto("/")
+    await page.get_by_label("Speed").fill("0.5")
+    await page.get_by_role("button", name="Start").click()
+    await page.evaluate(f"({REMOVE})(), {PUT_BACK}")
+    await expect(bar(page, state="running")).to_be_visible()
+    await expect(page.locator("start-button")).to_have_attribute("state", "running")
+    await verb(page, "cancel").click()
+    await expect(page.locator("start-button")).to_have_attribute("state", "idle")
+
+
 async def test_a_task_that_does_not_listen_can_be_forced(page):
     await start(page, "hang_silently", seconds=0.5)
     await expect(part(page, "percent")).to_have_text("40%")

@@ -24,19 +24,21 @@ export class StartButton extends HTMLElement {
   #key = null; // one for each click: however often it is sent, it is the same run
   #run = null;
   #connection = null;
+  #hub = null;
   #fallback = 0;
   #heard = false; // anything from the socket, for this click
   #posted = false;
 
   connectedCallback() {
-    this.#state = "idle";
+    if (!this.#key) this.#state = "idle";
     this.addEventListener("submit", this);
     document.addEventListener("progress:finished", this);
   }
 
+  /* One that is only moved comes back in the same task, and goes on. */
   disconnectedCallback() {
     document.removeEventListener("progress:finished", this);
-    this.#drop();
+    queueMicrotask(() => this.isConnected || this.#reset());
   }
 
   handleEvent(event) {
@@ -56,10 +58,6 @@ export class StartButton extends HTMLElement {
     return document.querySelector(this.getAttribute("bar"));
   }
 
-  get #hub() {
-    return hubFor(this.#bar.getAttribute("socket"));
-  }
-
   set #state(state) {
     this.setAttribute("state", state);
     const busy = `${state !== "idle"}`;
@@ -71,6 +69,7 @@ export class StartButton extends HTMLElement {
     this.#heard = this.#posted = false;
     this.#state = "starting";
     this.#wrong({});
+    this.#hub = hubFor(this.#bar.getAttribute("socket"));
     const fields = [...new FormData(this.#form)].filter(([name]) => !OWN.has(name));
     const params = new URLSearchParams([...fields, ["key", this.#key]]);
     this.#connection = new Connection(`${this.getAttribute("socket")}?${params}`, {
