@@ -194,6 +194,8 @@ def line(envelope: dict[str, Any]) -> str:
         return say["line.queued"].format(time=duration(age("queued"))) if late else ""
     if state == "waiting":
         name = f"line.{envelope['reason'] or 'redelivery'}"
+        if name not in say:  # during a deploy, a worker may know more reasons
+            return ""
         until = ((envelope["due"] or 0) - envelope["now"]) / 1000
         if until > 0:
             return say[f"{name}.in"].format(time=duration(until + 1))

@@ -128,6 +128,7 @@ FRESH = {"now": NOW, "seen": NOW, "changed": NOW, "queued": NOW - 60_000}
         ("line.retry", "live", {"reason": "retry", "due": NOW - 5000}),
         ("line.poll", "live", {"reason": "poll", "due": None}),
         ("line.redelivery", "live", {"reason": None, "due": None}),
+        (None, "live", {"reason": "of a later version"}),
         ("line.paused", "live", {"state": "paused"}),
         ("line.pausing", "live", {"state": "running", "asked": "pause"}),
         ("line.cancelling", "live", {"state": "cancelling"}),

@@ -113,6 +113,7 @@ def test_a_units_forms_are_those_of_0_to_20_things():
             "Next try in 5 s.",
         ),
         ({"state": "waiting", "reason": "retry", "due": NOW}, "The next try is due."),
+        ({"state": "waiting", "reason": "of a later version"}, ""),
         (
             {"state": "waiting"},
             "Its worker stopped. Another one will take it up.",

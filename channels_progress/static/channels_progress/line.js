@@ -5,6 +5,9 @@ const SLOW = 10; // s without a change from a worker that lives
 const TAKEN = 2; // s in the queue that need no remark
 export const UNANSWERED = 10; // s after which a cancel may be forced
 
+/* What a run waits for, as far as this page knows: during a deploy, a worker may know more. */
+const REASONS = new Set(["retry", "poll", "redelivery", "replace"]);
+
 const away = (name, snapshot) => [name, "trouble", snapshot?.held ?? 0];
 
 /* What the connection has to say. */
@@ -24,6 +27,7 @@ const STATES = {
   },
   waiting: (snapshot) => {
     const reason = snapshot.envelope.reason ?? "redelivery";
+    if (!REASONS.has(reason)) return null;
     const until = snapshot.until("due");
     return until ? [`line.${reason}.in`, "", Math.ceil(until)] : [`line.${reason}`, ""];
   },

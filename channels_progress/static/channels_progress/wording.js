@@ -70,7 +70,7 @@ export class Wording {
   }
 
   /* 4,200 of 10,000 transforms */
-  count({ current, total, unit }) {
+  count({ current, total, unit = "" }) {
     if (current == null || (total == null && !current)) return "";
     const values = { current: this.number(current), total: this.number(total ?? 0) };
     if (total == null) return this.say("count.open", { ...values, unit: this.unit(unit, current) });
