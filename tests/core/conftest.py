@@ -3,6 +3,8 @@
 import gc
 import logging
 import threading
+import warnings
+from contextlib import ExitStack
 from types import SimpleNamespace
 
 import pytest
@@ -67,21 +69,29 @@ def worker(valkey):
     setup_worker_optimizations(app, NODE)  # as `celery worker` does
     root = logging.getLogger()
     level = root.level
-    with start_worker(
-        app,
-        pool="threads",
-        concurrency=8,
-        perform_ping_check=False,
-        loglevel="ERROR",
-        shutdown_timeout=30,
-        hostname=NODE,
-    ) as worker:
+    with ExitStack() as stack:
+        worker = stack.enter_context(
+            start_worker(
+                app,
+                pool="threads",
+                concurrency=8,
+                perform_ping_check=False,
+                loglevel="ERROR",
+                shutdown_timeout=30,
+                hostname=NODE,
+            )
+        )
         # As in any other worker: who publishes does not subscribe to the result.
         _set_task_join_will_block(True)
         # Celery gives every logger of this process the worker's level.
         root.setLevel(level)
         yield worker
         _set_task_join_will_block(False)
+        # Its threads end, and leave their SQLite connections to the collector.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            stack.close()
+            gc.collect()
     reset_worker_optimizations(app)
     # The results of groups unsubscribe when they go, and there will be no server then.
     for consumer in gc.get_objects():
