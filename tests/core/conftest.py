@@ -67,6 +67,7 @@ def set_intervals(settings, **values):
 def worker(valkey):
     """A Celery worker whose pool are threads of this process."""
     setup_worker_optimizations(app, NODE)  # as `celery worker` does
+    app.control.purge()  # what tests without a worker have left
     root = logging.getLogger()
     level = root.level
     with ExitStack() as stack:
