@@ -6,13 +6,11 @@ import json
 import logging
 import os
 import secrets
-import socket
 import time
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any
 
 from celery import Task
 from celery.exceptions import Ignore, Reject
@@ -37,41 +35,18 @@ from channels_progress.run import (
     encode,
 )
 from channels_progress.store import ERRORS, Answer, Store, get_store, nonce
-
-if TYPE_CHECKING:
-    from celery.app.task import Context
+from channels_progress.worker import Worker
 
 logger = logging.getLogger("channels_progress")
 
-# A worker's main process and the children it forks share this word.
-MAIN: Final = nonce()
 
-
-def worker(request: Context | None = None) -> str:
-    """Who speaks: node name, main process, process id."""
-    name = getattr(request, "hostname", None) or socket.gethostname()
-    return f"{name}|{MAIN}|{os.getpid()}"
-
-
-def dead(holder: str, number: int, asking: Lease) -> bool:
+def dead(holder: Worker, number: int, asking: Lease) -> bool:
     """Whether the lease's process is one of this very worker's and no longer lives."""
-    _, main, pid = [*holder.split("|"), "", ""][:3]
-    if main != MAIN or not pid.isdigit():
+    if not holder.ours:
         return False
-    if int(pid) == os.getpid():
+    if holder.pid == os.getpid():
         return not get_reporter().holds(asking.id, number, besides=asking)
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    with suppress(OSError):  # killed, and not yet waited for: Linux says Z
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in (
-            "Z",
-            "X",
-        )
-    return False
+    return holder.gone()
 
 
 class Refused(Ignore):  # type: ignore[misc]  # Celery has no types
@@ -88,7 +63,7 @@ def begin(task: Task[Any, Any], header: Header) -> None:
         header=header,
         progress=Progress(),
         attempts=None if task.max_retries is None else task.max_retries + 1,
-        worker=worker(task.request),
+        worker=str(Worker.here(task.request)),
         # Where the store has lost the run, the message knows its retries.
         attempt=task.request.retries + 1,
     )
@@ -168,9 +143,9 @@ class _Asking:
     def _redelivered(self) -> bool:
         return bool((self.request.delivery_info or {}).get("redelivered"))
 
-    def _holder(self, answer: Answer) -> tuple[str, int, Lease]:
+    def _holder(self, answer: Answer) -> tuple[Worker, int, Lease]:
         number, holder = answer.extra[1:3]
-        return holder.decode(), int(number), self.lease
+        return Worker.of(holder.decode()), int(number), self.lease
 
     def _call(self, **values: object) -> Answer:
         header = self.lease.header

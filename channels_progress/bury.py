@@ -13,13 +13,13 @@ from django.conf import settings
 from django.utils import translation
 from django.utils.functional import Promise
 
-from channels_progress.begin import MAIN
 from channels_progress.header import Header
 from channels_progress.log import transition
 from channels_progress.record import record
 from channels_progress.reporter import breaker, get_reporter
 from channels_progress.run import RUNNING, encode
 from channels_progress.store import ERRORS, Store, get_store
+from channels_progress.worker import Worker
 
 Error = Mapping[str, str | Promise]
 """A `message`, lazy or not, and perhaps a `reference`."""
@@ -56,9 +56,9 @@ def _bury(
     stored = store.read([header.run]).get(header.run)
     lease = None
     if stored is not None and stored.snapshot.state == RUNNING:
-        _, main, holder = stored.worker.split("|")
+        holder = Worker.of(stored.worker)
         # On gevent `pid` names a greenlet; only the main process itself shares its own.
-        if main != MAIN or holder not in (str(pid), str(os.getpid())):
+        if not holder.ours or holder.pid not in (pid, os.getpid()):
             return
         lease = stored.lease
     with translation.override(header.language or settings.LANGUAGE_CODE):

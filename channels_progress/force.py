@@ -16,6 +16,7 @@ from channels_progress.publish import connection
 from channels_progress.read import unavailable
 from channels_progress.run import RUNNING
 from channels_progress.store import ERRORS, get_store
+from channels_progress.worker import Worker
 
 REPLY_TIMEOUT: Final = 1.5  # s
 
@@ -28,13 +29,13 @@ def force(id: str) -> None:
         raise unavailable() from error
     if stored is None or stored.snapshot.state != RUNNING:
         return
-    node, _main, pid = stored.worker.split("|")
+    holder = Worker.of(stored.worker)
     try:
         with connection().clone() as broker:
             replies = current_app.control.broadcast(
                 "progress_force",
-                arguments={"id": id, "pid": int(pid)},
-                destination=[node],
+                arguments={"id": id, "pid": holder.pid},
+                destination=[holder.node],
                 reply=True,
                 timeout=REPLY_TIMEOUT,
                 limit=1,
@@ -42,7 +43,7 @@ def force(id: str) -> None:
             )
     except Exception as error:  # kombu's transports raise what they like
         raise unavailable() from error
-    answer = replies[0][node] if replies else {}
+    answer = replies[0][holder.node] if replies else {}
     if "ok" in answer:
         return
     pool = answer.get("pool")

@@ -14,13 +14,14 @@ from django.db import connection
 
 from CeleryProgressbar.celery import app
 from channels_progress import Superseded, history, progress, reporter, runs
-from channels_progress.begin import MAIN, dead
+from channels_progress.begin import dead
 from channels_progress.current import Progress
 from channels_progress.header import Header
 from channels_progress.lease import Lease
 from channels_progress.models import Run
 from channels_progress.reporter import breaker, get_reporter
 from channels_progress.store import get_store
+from channels_progress.worker import MAIN, Worker
 from tests.core import tasks
 from tests.core.conftest import NODE, endless, set_intervals, until
 from tests.core.hand import Hand, lease
@@ -575,19 +576,18 @@ def asking():
 
 
 def test_another_workers_process_is_not_known_to_be_dead(asking):
-    assert not dead("elsewhere|abc|1", 7, asking)
-    assert not dead("", 7, asking)
-    assert not dead(f"{NODE}|{MAIN}|?", 7, asking)
+    for holder in ("elsewhere|abc|1", "", f"{NODE}|{MAIN}|?"):
+        assert not dead(Worker.of(holder), 7, asking)
 
 
 def test_a_living_child_is_not_dead(asking):
-    assert not dead(f"{NODE}|{MAIN}|{os.getppid()}", 7, asking)
+    assert not dead(Worker(NODE, MAIN, os.getppid()), 7, asking)
 
 
 def test_a_child_that_is_gone_is_dead(asking):
     child = subprocess.Popen(["true"])
     child.wait()
-    assert dead(f"{NODE}|{MAIN}|{child.pid}", 7, asking)
+    assert dead(Worker(NODE, MAIN, child.pid), 7, asking)
 
 
 def test_a_child_that_nobody_waited_for_is_dead(asking):
@@ -595,13 +595,13 @@ def test_a_child_that_nobody_waited_for_is_dead(asking):
     stat = Path(f"/proc/{child.pid}/stat")
     wait_for(lambda: stat.read_text().rpartition(")")[2].split()[0] == "Z", "a zombie")
     try:
-        assert dead(f"{NODE}|{MAIN}|{child.pid}", 7, asking)
+        assert dead(Worker(NODE, MAIN, child.pid), 7, asking)
     finally:
         child.wait()
 
 
 def test_what_this_process_does_not_hold_is_dead(asking, store):
-    assert dead(OWN, 7, asking)
+    assert dead(Worker.of(OWN), 7, asking)
 
 
 @pytest.mark.parametrize("number", [0, 7])
@@ -615,6 +615,6 @@ def test_what_this_process_holds_or_asks_for_is_not_dead(asking, store, number):
     )
     get_reporter().busy.add(holder)
     try:
-        assert not dead(OWN, 7, asking)
+        assert not dead(Worker.of(OWN), 7, asking)
     finally:
         get_reporter().busy.discard(holder)

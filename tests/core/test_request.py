@@ -15,7 +15,6 @@ from celery.worker import state as worker_state
 
 from CeleryProgressbar.celery import app
 from channels_progress import publish, runs
-from channels_progress.begin import MAIN
 from channels_progress.bury import bury
 from channels_progress.errors import Invalid, Unavailable
 from channels_progress.force import force
@@ -23,6 +22,7 @@ from channels_progress.header import Header
 from channels_progress.models import Run
 from channels_progress.reporter import get_reporter
 from channels_progress.request import ProgressRequest, progress_force
+from channels_progress.worker import MAIN
 from tests.core import tasks
 from tests.core.conftest import set_intervals, until
 from tests.core.hand import Hand
