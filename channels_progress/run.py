@@ -88,7 +88,10 @@ def percent(current: float, total: float | None, succeeded: bool) -> int | None:
         return 100
     if total <= 0 or current <= 0:
         return 0
-    return 99 if current >= total else min(99, int(100 * (current / total)))
+    if current >= total:
+        return 99
+    # 29 of 100 is 29 %, and so is 2.9 of 10, though a float is a bit less.
+    return min(99, int(round(100 * current / total, 9)))
 
 
 def number(value: object) -> float | int | None:

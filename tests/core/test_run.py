@@ -130,6 +130,11 @@ def test_percent(current, total, succeeded, expected):
     assert percent(current, total, succeeded) == expected
 
 
+def test_every_hundredth_is_one_percent():
+    assert [percent(n, 100, False) for n in range(100)] == list(range(100))
+    assert [percent(n / 10, 10, False) for n in range(100)] == list(range(100))
+
+
 # -- Numbers ----------------------------------------------------------------------
 
 
