@@ -45,6 +45,15 @@ local function answer(code, ...)
   return reply
 end
 
+local function put(fields)
+  local list = {}
+  for name, value in pairs(fields) do
+    list[#list + 1] = name
+    list[#list + 1] = value
+  end
+  redis.call('HSET', key, unpack(list))
+end
+
 -- A visible change: the state and what else is given, the next rev, a longer life.
 local function move(state, fields)
   fields.state = state
@@ -54,12 +63,7 @@ local function move(state, fields)
     fields.ended = int(now)
     fields.due = ''
   end
-  local list = {}
-  for name, value in pairs(fields) do
-    list[#list + 1] = name
-    list[#list + 1] = value
-  end
-  redis.call('HSET', key, unpack(list))
+  put(fields)
   redis.call('PEXPIRE', key, FINISHED[state] and KEEP_FINISHED or KEEP_UNFINISHED)
 end
 
@@ -93,7 +97,10 @@ local function begin()
 
   local same = a.hop == h.hop
   local known = a.mark == h.mark or a.fresh == h.mark -- its copy, or itself sent twice
-  if same and now < h.mark_due and not known then return answer('dropped') end
+  -- A redelivery is never dropped: whoever was to publish the copy may have died first.
+  if same and now < h.mark_due and not known and a.redelivered ~= '1' then
+    return answer('dropped')
+  end
   if same and running then
     if not silent and a.dead ~= int(h.lease) then
       local due = h.seen + a.lost
@@ -175,12 +182,7 @@ local function report()
   if a.doc then
     move('running', fields)
   else
-    local list = {}
-    for name, value in pairs(fields) do
-      list[#list + 1] = name
-      list[#list + 1] = value
-    end
-    redis.call('HSET', key, unpack(list))
+    put(fields)
   end
   return answer('ok')
 end

@@ -136,12 +136,23 @@ def test_3_a_dead_childs_lease_is_taken_over(run):
     assert lease(run.begin(dead=first)) > first
 
 
+def test_3_a_redelivery_is_not_dropped_for_a_copy_that_may_never_have_been(run):
+    run.running()
+    assert run.begin(fresh="m1").code == "duplicate"
+    assert run.begin(fresh="m2").code == "dropped"
+    assert run.begin(fresh="m3", redelivered=True).code == "duplicate"
+    assert run.begin(mark="m1").code == "dropped"
+    assert run.begin(mark="m3").code == "duplicate"
+
+
 def test_3_a_redelivery_publishes_itself_afresh_before_it_takes_over(run):
     run.running()
     run.silence()
     assert run.begin(redelivered=True, fresh="m1").code == "afresh"
-    assert run.begin(redelivered=True).code == "dropped"
-    assert run.begin(mark="m1").code == "begun"
+    assert run.begin().code == "dropped"
+    assert run.begin(redelivered=True, fresh="m2").code == "afresh"
+    assert run.begin(mark="m1").code == "dropped"
+    assert run.begin(mark="m2").code == "begun"
 
 
 def test_3_a_parked_copy_without_its_mark_may_begin_once_the_mark_is_forgotten(run):
