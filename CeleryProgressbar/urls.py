@@ -3,7 +3,7 @@
 from django.contrib import admin
 from django.urls import include, path
 
-from channels_progress.views import healthz
+from channels_progress.health import healthz
 
 urlpatterns = [
     path("", include("HomeApp.urls")),

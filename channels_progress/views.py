@@ -1,14 +1,11 @@
-"""The HTTP twin of the sockets: 202 and poll; and the state of the site's parts."""
+"""The HTTP twin of the sockets: 202 and poll."""
 
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final
 
-from celery import current_app
 from django.core.exceptions import BadRequest, SuspiciousOperation
 from django.http import (
     HttpRequest,
@@ -26,14 +23,11 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
 
 from channels_progress import access, history, runs, wire
-from channels_progress.conf import conf
 from channels_progress.csrf import asks_for_page, csrf_checked
 from channels_progress.errors import Malformed, ProgressError, Unavailable
 from channels_progress.run import Snapshot
-from channels_progress.store import Store
 
 LISTED: Final = 50  # runs
-CHECK_TIMEOUT: Final = 1.0  # s
 # What Django reads as a form; without a body there may be no type.
 FORMS: Final = ("application/x-www-form-urlencoded", "multipart/form-data", "")
 UNPARSABLE: Final = (
@@ -163,68 +157,3 @@ def _is_ours(url: str, request: HttpRequest) -> bool:
 
 def _json(text: str, status: int = 200) -> HttpResponse:
     return HttpResponse(text, content_type="application/json", status=status)
-
-
-# -- Health -----------------------------------------------------------------------
-
-
-def _store() -> None:
-    store = Store(conf.REDIS_URL, conf.PREFIX, timeout=CHECK_TIMEOUT)
-    try:
-        store.ping()
-    finally:
-        store.close()
-
-
-def _broker() -> None:
-    options = dict(current_app.conf.broker_transport_options or {})
-    if current_app.connection_for_write().transport.driver_type == "redis":
-        options |= {
-            "socket_timeout": CHECK_TIMEOUT,
-            "socket_connect_timeout": CHECK_TIMEOUT,
-        }
-    connection = current_app.connection_for_write(
-        connect_timeout=CHECK_TIMEOUT, transport_options=options
-    )
-    with connection, connection.channel():
-        pass  # opening a channel asks the broker for an answer
-
-
-@functools.cache
-def _checkers() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=8, thread_name_prefix="healthz")
-
-
-def _timed(check: Callable[[], None]) -> tuple[bool, float]:
-    begun = time.monotonic()
-    try:
-        check()
-        up = True
-    except Exception:  # whatever keeps it from answering, it is down
-        up = False
-    return up, time.monotonic() - begun
-
-
-@require_safe
-def healthz(request: HttpRequest) -> HttpResponseBase:
-    """Whether web, store and broker are up, and how many ms it took to find out."""
-    checks = {"web": lambda: None, "store": _store, "broker": _broker}
-    begun = time.monotonic()
-    futures = {
-        part: _checkers().submit(_timed, check) for part, check in checks.items()
-    }
-    parts = {}
-    for part, future in futures.items():
-        up, seconds = _result(future, begun + CHECK_TIMEOUT - time.monotonic())
-        parts[part] = {"state": "up" if up else "down", "ms": round(seconds * 1000, 1)}
-    healthy = all(part["state"] == "up" for part in parts.values())
-    response = JsonResponse(parts, status=200 if healthy else 503)
-    patch_cache_control(response, no_store=True)
-    return response
-
-
-def _result(future: Future[tuple[bool, float]], seconds: float) -> tuple[bool, float]:
-    try:
-        return future.result(max(0, seconds))
-    except TimeoutError:
-        return False, CHECK_TIMEOUT

@@ -1,4 +1,4 @@
-"""The HTTP twin: 202 and poll; and the state of the parts."""
+"""The HTTP twin: 202 and poll."""
 
 import json
 import uuid
@@ -9,7 +9,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
 
-from channels_progress import access, history, runs, views
+from channels_progress import access, history, runs
 from channels_progress.errors import FORBIDDEN
 from channels_progress.models import Run
 from tests.web.conftest import anonymous
@@ -289,43 +289,3 @@ def test_a_database_that_fails_is_unavailable(page, monkeypatch):
     monkeypatch.setattr(runs, "submit", broken)
     response = start(page)
     assert (response.status_code, response.json()["code"]) == (503, "unavailable")
-
-
-# -- Health
-
-
-def test_everything_is_up(site, client):
-    response = client.get("/healthz")
-    assert response.status_code == 200
-    assert list(response.json()) == ["web", "store", "broker"]
-    assert {part["state"] for part in response.json().values()} == {"up"}
-    assert response["Cache-Control"] == "no-store"
-
-
-def test_a_store_that_is_down_is_named(site, client, settings):
-    settings.CHANNELS_PROGRESS = {"REDIS_URL": "redis://127.0.0.1:1/0"}
-    response = client.get("/healthz")
-    states = {part: said["state"] for part, said in response.json().items()}
-    assert response.status_code == 503
-    assert states == {"web": "up", "store": "down", "broker": "up"}
-
-
-def test_a_part_that_hangs_is_down_after_a_second(site, client, monkeypatch):
-    release = []
-
-    class Hanging:
-        def __init__(self, *args, **kwargs):
-            pass
-
-        def ping(self):
-            while not release:
-                pass
-
-        def close(self):
-            pass
-
-    monkeypatch.setattr(views, "Store", Hanging)
-    monkeypatch.setattr(views, "CHECK_TIMEOUT", 0.05)
-    response = client.get("/healthz")
-    release.append(True)
-    assert response.json()["store"] == {"state": "down", "ms": 50}
