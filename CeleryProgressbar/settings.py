@@ -127,6 +127,7 @@ SESSION_COOKIE_SAMESITE = "Lax"
 if env_flag("HTTPS"):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     SECURE_SSL_REDIRECT = True
+    SECURE_REDIRECT_EXEMPT = ["^healthz$"]  # asked from behind the proxy
     SECURE_HSTS_SECONDS = 31_536_000  # a year
     SESSION_COOKIE_SECURE = True
     CSRF_COOKIE_SECURE = True
@@ -135,8 +136,10 @@ if env_flag("HTTPS"):
 
 # Whole: a relative one would be fixed before ASGI knows the path of a request.
 STATIC_URL = f"{FORCE_SCRIPT_NAME or ''}/static/"
-# Serves straight from the apps, so that nobody needs to run `collectstatic`.
+# Serves straight from the apps, so that nobody needs to run `collectstatic`; it goes to
+# STATIC_ROOT, for a proxy that is to serve them instead.
 WHITENOISE_USE_FINDERS = True
+STATIC_ROOT = env("STATIC_ROOT")
 WHITENOISE_ALLOW_ALL_ORIGINS = False
 
 MEDIA_ROOT = Path(env("MEDIA_ROOT", DATA_DIR / "uploads"))
