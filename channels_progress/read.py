@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import math
+import sys
+import time
 from collections.abc import Iterable
+from typing import Final
 
 from django.db.models import F, QuerySet
 from django.utils.translation import gettext as _
@@ -14,10 +19,26 @@ from channels_progress.models import Run
 from channels_progress.run import Snapshot
 from channels_progress.store import ERRORS, Stored, get_store
 
+logger = logging.getLogger("channels_progress")
+
+QUIET: Final = 10.0  # s between two log lines of one kind; an outage has many
+
+_told: dict[str, float] = {}
+
 
 def unavailable() -> Unavailable:
-    """The error for a part that cannot be reached."""
+    """The error for a part that cannot be reached; its cause is logged."""
+    _tell()
     return Unavailable(_("The service cannot be reached at the moment."))
+
+
+def _tell() -> None:
+    """Log the exception that is being handled, if there is one."""
+    error, now = sys.exc_info()[1], time.monotonic()
+    kind = type(error).__name__
+    if error is not None and now - _told.get(kind, -math.inf) > QUIET:
+        _told[kind] = now
+        logger.warning("What viewers ask for is unavailable: %s: %s", kind, error)
 
 
 def read(ids: Iterable[str]) -> dict[str, Snapshot | ProgressError]:
@@ -32,6 +53,7 @@ def read(ids: Iterable[str]) -> dict[str, Snapshot | ProgressError]:
         stored = get_store().read(wanted)
     except ERRORS:
         store_down = True
+        _tell()
     found: dict[str, Snapshot | ProgressError] = {
         id: run.snapshot for id, run in stored.items()
     }

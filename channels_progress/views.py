@@ -24,7 +24,8 @@ from django.views.decorators.http import require_POST, require_safe
 
 from channels_progress import access, history, runs, wire
 from channels_progress.csrf import asks_for_page, csrf_checked
-from channels_progress.errors import Malformed, ProgressError, Unavailable
+from channels_progress.errors import Malformed, ProgressError
+from channels_progress.read import unavailable
 from channels_progress.run import Snapshot
 
 LISTED: Final = 50  # runs
@@ -51,9 +52,7 @@ def answers_json(view: Answer) -> Answer:
             except UNPARSABLE as error:
                 raise Malformed(_("The request cannot be read: %s") % error) from None
             except history.ERRORS as error:
-                raise Unavailable(
-                    _("The service cannot be reached at the moment.")
-                ) from error
+                raise unavailable() from error
         except ProgressError as error:
             response = JsonResponse(error.payload(), status=error.status)
         patch_cache_control(response, private=True, no_store=True)

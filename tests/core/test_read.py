@@ -8,7 +8,7 @@ import pytest
 from django.db import OperationalError, connection
 from django.utils import timezone
 
-from channels_progress import history, runs
+from channels_progress import history, read, runs
 from channels_progress.errors import FORBIDDEN, Forbidden, Unavailable
 from channels_progress.models import Run
 from tests.core.conftest import set_intervals
@@ -273,3 +273,20 @@ async def test_a_coroutine_is_told_that_the_database_is_down():
 
     with pytest.raises(Unavailable):
         await runs.in_thread(ask)
+
+
+def test_why_nothing_can_be_read_is_logged_once_and_not_each_time(
+    store_down, caplog, monkeypatch
+):
+    monkeypatch.setattr(read, "_told", {})
+    run = row().pk
+    store_down()
+    for _ in range(3):
+        with pytest.raises(Unavailable), history_down():
+            runs.get(run)
+    assert caplog.text.count("Connection refused") == 1
+    assert caplog.text.count("the database is down") == 1
+    monkeypatch.setattr(read, "QUIET", 0)
+    with pytest.raises(Unavailable):
+        runs.get(run)
+    assert caplog.text.count("Connection refused") == 2
