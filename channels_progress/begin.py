@@ -21,6 +21,7 @@ from channels_progress.conf import conf
 from channels_progress.current import Progress, enter
 from channels_progress.header import Header
 from channels_progress.lease import Lease
+from channels_progress.legible import encode
 from channels_progress.log import transition
 from channels_progress.record import record
 from channels_progress.reporter import breaker, get_reporter
@@ -32,7 +33,6 @@ from channels_progress.run import (
     RUNNING,
     WAITING,
     Details,
-    encode,
 )
 from channels_progress.store import ERRORS, Answer, Store, get_store, nonce
 from channels_progress.worker import Worker

@@ -14,10 +14,11 @@ from django.utils import translation
 from django.utils.functional import Promise
 
 from channels_progress.header import Header
+from channels_progress.legible import encode
 from channels_progress.log import transition
 from channels_progress.record import record
 from channels_progress.reporter import breaker, get_reporter
-from channels_progress.run import RUNNING, encode
+from channels_progress.run import RUNNING
 from channels_progress.store import ERRORS, Store, get_store
 from channels_progress.worker import Worker
 

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from celery.exceptions import Ignore
 
 from channels_progress.iterate import plan, size
-from channels_progress.run import CURSOR_BYTES, MESSAGE_CHARACTERS, number, text
+from channels_progress.legible import CURSOR_BYTES, MESSAGE_CHARACTERS, number, text
 
 T = TypeVar("T")
 

@@ -14,13 +14,8 @@ from channels_progress.conf import conf
 from channels_progress.current import Cancelled, Paused, Progress, Superseded
 from channels_progress.estimate import Estimate
 from channels_progress.header import Header
-from channels_progress.run import (
-    MESSAGE_CHARACTERS,
-    TITLE_CHARACTERS,
-    Details,
-    number,
-    text,
-)
+from channels_progress.legible import MESSAGE_CHARACTERS, TITLE_CHARACTERS, number, text
+from channels_progress.run import Details
 from channels_progress.store import Call, Store
 
 logger = logging.getLogger("channels_progress")

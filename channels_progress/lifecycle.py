@@ -3,174 +3,37 @@
 from __future__ import annotations
 
 import logging
-import secrets
-import sys
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
 
-from billiard.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
+from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Task, states
-from celery.exceptions import Reject, Retry
 from celery.signals import (
     task_postrun,
     worker_process_init,
     worker_process_shutdown,
     worker_shutdown,
 )
-from celery.worker import state as worker_state
 from django.utils import translation
-from django.utils.translation import gettext
-from kombu.exceptions import EncodeError
 
-from channels_progress import counters
+from channels_progress import counters, worker
 from channels_progress.begin import publish_again, revoke
 from channels_progress.bury import bury
-from channels_progress.current import (
-    Cancelled,
-    Paused,
-    Stop,
-    Superseded,
-    TaskError,
-    leave,
-)
+from channels_progress.current import Cancelled, leave
+from channels_progress.end import End, end_of, failure, in_flight
 from channels_progress.lease import Lease
+from channels_progress.legible import encode_result
 from channels_progress.log import transition
 from channels_progress.record import get_recorder, record
 from channels_progress.reporter import breaker, get_reporter
-from channels_progress.run import (
-    CANCELLED,
-    FAILED,
-    MESSAGE_CHARACTERS,
-    PAUSED,
-    SUCCEEDED,
-    WAITING,
-    encode,
-    encode_result,
-    text,
-)
+from channels_progress.run import FAILED, PAUSED, SUCCEEDED
 from channels_progress.store import ERRORS, Answer, Call, get_store
-from channels_progress.task import Polling, header_of
+from channels_progress.task import header_of
 from channels_progress.threads import green
 
 logger = logging.getLogger("channels_progress")
 
 DRAIN_SECONDS: Final = 2.0
-in_child = False
-"""Whether this process is a prefork worker's child."""
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """Where a body's end leads; `delay` is in seconds."""
-
-    state: str
-    reason: str = ""
-    error: str = ""
-    delay: float | None = None
-    successor: bool = False
-    tame: bool = False
-
-
-def failure(error: BaseException, id: str) -> dict[str, str]:
-    """What a viewer may know of a failure: `message`, and perhaps the `reference`
-    under which the log has the rest."""
-    if isinstance(error, TaskError):
-        return {"message": text(error, MESSAGE_CHARACTERS)}
-    if isinstance(error, SoftTimeLimitExceeded | TimeLimitExceeded):
-        return {"message": gettext("It took longer than it may.")}
-    message = gettext("Something went wrong.")
-    if isinstance(error, EncodeError):
-        message = gettext("It returned or passed on a value that is not JSON.")
-    reference = secrets.token_hex(4)
-    logger.error("Run %s failed, reference %s", id, reference, exc_info=error)
-    return {"message": message, "reference": reference}
-
-
-def end_of(
-    task: Task[Any, Any], lease: Lease, state: str | None, value: Any
-) -> End | None:
-    """What a body's end means, from Celery's state and value; None is no word."""
-    if state is None and (error := _in_flight()) is not None:
-        state, value = _unkept(error)
-    retry = getattr(task.request, "progress_retry", None)
-    ended = state in (states.SUCCESS, states.IGNORED)
-    if retry and ended and not isinstance(value, Stop):
-        state, value = states.RETRY, retry
-    match state, value:
-        case states.SUCCESS, _:
-            return End(SUCCEEDED)
-        case states.RETRY, _:
-            return End(WAITING, "retry", delay=_delay(value), successor=True)
-        case states.FAILURE, NotImplementedError() if worker_state.should_terminate:
-            # On solo, Celery raises it in the body to stop a worker at once.
-            return End(
-                FAILED, "worker_stopped", _sentence(gettext("Its worker was stopped."))
-            )
-        case states.FAILURE, SoftTimeLimitExceeded() | TimeLimitExceeded():
-            return End(FAILED, "time_limit", encode(failure(value, lease.id)))
-        case states.FAILURE, _:
-            return End(FAILED, "error", encode(failure(value, lease.id)))
-        case _, Superseded():
-            return None
-        case _, Cancelled():
-            return End(CANCELLED, "asked")
-        case _, Paused():
-            return End(PAUSED)
-        case _, Polling():
-            return End(WAITING, "poll", delay=value.countdown, successor=True)
-        case _, Reject() if value.requeue:
-            return End(WAITING, "redelivery", tame=True)
-        case _, Reject():
-            return End(
-                FAILED, "rejected", _sentence(gettext("The task rejected its message."))
-            )
-        case states.IGNORED, _ if getattr(task.request, "progress_replaced", False):
-            return End(WAITING, "replace", successor=True)
-        case states.IGNORED, _:
-            return End(
-                CANCELLED,
-                "ignored",
-                _sentence(gettext("The task ended without a result.")),
-            )
-    # No state: the process is being torn down.
-    if task.acks_late:
-        return End(WAITING, "redelivery")
-    if in_child:
-        return None  # its main process says so within seconds
-    return End(FAILED, "worker_stopped", _sentence(gettext("Its worker was stopped.")))
-
-
-def _in_flight() -> Exception | None:
-    """What Celery itself met before, in or after a body, as in a result backend that
-    is away: it has no state then. What tears a process down is no Exception."""
-    error = sys.exc_info()[1]
-    return error if isinstance(error, Exception) else None
-
-
-def _unkept(error: Exception) -> tuple[str, BaseException]:
-    """The state and value that Celery could not keep: what the body has raised came
-    before `error`."""
-    earlier: BaseException | None = error
-    while earlier is not None:
-        if isinstance(earlier, Retry):
-            return states.RETRY, earlier
-        if isinstance(earlier, TaskError | SoftTimeLimitExceeded):
-            return states.FAILURE, earlier
-        earlier = earlier.__context__
-    return states.FAILURE, error
-
-
-def _sentence(message: str) -> str:
-    return encode({"message": message})
-
-
-def _delay(retry: Retry) -> float | None:
-    when = getattr(retry, "when", None)
-    if isinstance(when, datetime):
-        return max(0.0, (when - datetime.now(when.tzinfo or UTC)).total_seconds())
-    return float(when) if when is not None else None
 
 
 def on_postrun(
@@ -179,8 +42,8 @@ def on_postrun(
     lease: Lease | None = getattr(sender.request, "progress_lease", None)
     if lease is None:
         if (header := header_of(sender.request)) is not None:
-            error = retval if state == states.FAILURE else _in_flight()
-            if error is not None:
+            error = retval or in_flight()
+            if error is not None and state in (states.FAILURE, None):
                 bury(header, FAILED, "error", failure(error, task_id))
             translation.deactivate()
         return
@@ -286,8 +149,7 @@ class _Write:
 
 
 def on_process_init(**_: Any) -> None:
-    global in_child
-    in_child = True
+    worker.in_child = True
 
 
 def on_shutdown(**_: Any) -> None:

@@ -7,7 +7,7 @@ from typing import ClassVar
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from channels_progress import run
+from channels_progress import legible, run
 
 
 class Run(models.Model):
@@ -23,7 +23,9 @@ class Run(models.Model):
     id = models.CharField(_("run"), primary_key=True, max_length=64)
     owner = models.CharField(_("owner"), max_length=128)
     task = models.CharField(_("task"), max_length=255, help_text=_("Celery's name"))
-    title = models.CharField(_("title"), max_length=run.TITLE_CHARACTERS, blank=True)
+    title = models.CharField(
+        _("title"), max_length=legible.TITLE_CHARACTERS, blank=True
+    )
     kwargs = models.JSONField(_("arguments"), default=dict, blank=True)
     state = models.CharField(
         _("state"), max_length=16, choices=State, default="", blank=True

@@ -21,10 +21,11 @@ from channels_progress import catalogue, history
 from channels_progress.conf import conf
 from channels_progress.errors import Invalid, TooMany
 from channels_progress.header import Kind
+from channels_progress.legible import TITLE_CHARACTERS, text
 from channels_progress.models import Run
 from channels_progress.publish import publish
 from channels_progress.read import get, unavailable
-from channels_progress.run import QUEUED, TITLE_CHARACTERS, Details, Snapshot, text
+from channels_progress.run import QUEUED, Details, Snapshot
 from channels_progress.store import ERRORS, Store, get_store, nonce
 
 logger = logging.getLogger("channels_progress")

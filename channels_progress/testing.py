@@ -29,7 +29,8 @@ from types import TracebackType
 from typing import Any
 
 from channels_progress.current import Cancelled, Paused, Progress, Stop, enter, leave
-from channels_progress.run import MESSAGE_CHARACTERS, number, percent, text
+from channels_progress.legible import MESSAGE_CHARACTERS, number, text
+from channels_progress.run import percent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,9 @@ from channels_progress.store import nonce
 if TYPE_CHECKING:
     from celery.app.task import Context
 
+in_child = False
+"""Whether this process is a prefork worker's child."""
+
 # A worker's main process and the children it forks share this word.
 MAIN: Final = nonce()
 

@@ -10,11 +10,19 @@ from celery.exceptions import Ignore, Reject, Retry
 from celery.worker import state as worker_state
 from kombu.exceptions import EncodeError
 
-from channels_progress import Cancelled, Paused, Superseded, TaskError, lifecycle
+from channels_progress import (
+    Cancelled,
+    Paused,
+    Superseded,
+    TaskError,
+    lifecycle,
+    worker,
+)
 from channels_progress.current import Progress
+from channels_progress.end import End, end_of
 from channels_progress.header import Header
 from channels_progress.lease import Lease
-from channels_progress.lifecycle import End, end_of, finish
+from channels_progress.lifecycle import finish
 from channels_progress.task import Polling
 from tests.core.hand import lease as number_of
 
@@ -61,7 +69,7 @@ def test_a_superseded_body_says_nothing():
 
 
 def test_a_child_that_is_torn_down_leaves_it_to_its_main_process(monkeypatch):
-    monkeypatch.setattr(lifecycle, "in_child", False)
+    monkeypatch.setattr(worker, "in_child", False)
     lifecycle.on_process_init()
     assert end(None, task=EARLY) is None
     assert end(None, task=LATE).state == "waiting"

@@ -10,18 +10,15 @@ import numpy as np
 import pytest
 from django.utils.translation import gettext_lazy
 
-from channels_progress import run as run_
+from channels_progress import legible
+from channels_progress.legible import encode, encode_result, number, text
 from channels_progress.run import (
     FINISHED,
     TRANSITIONS,
     UNFINISHED,
     Details,
     Snapshot,
-    encode,
-    encode_result,
-    number,
     percent,
-    text,
 )
 
 UUID = "0b6d8f7e-6a53-4e5c-9a0f-3d1d2f4c5b6a"
@@ -232,7 +229,7 @@ def test_json_can_be_sent():
 
 
 def test_a_result_may_have_4_kib():
-    fits = "x" * (run_.RESULT_BYTES - 2)
+    fits = "x" * (legible.RESULT_BYTES - 2)
     assert json.loads(encode_result(fits)) == fits
 
 

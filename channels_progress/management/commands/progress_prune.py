@@ -14,8 +14,9 @@ from django.utils import timezone
 
 from channels_progress import history
 from channels_progress.conf import conf
+from channels_progress.legible import encode
 from channels_progress.models import Run
-from channels_progress.run import FAILED, encode
+from channels_progress.run import FAILED
 from channels_progress.signals import pruned
 from channels_progress.store import ERRORS, get_store
 
