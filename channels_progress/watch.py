@@ -235,17 +235,16 @@ class Watch:
         """An end is the last there is to say."""
         if topic.snapshot is None or not topic.snapshot.finished:
             return
-        for seat in self._dismiss(topic):
+        for seat, _ in self._dismiss(topic):
             if seat.until == topic.id:
                 seat.outbox.close(1000)
 
-    def _dismiss(self, topic: Topic) -> list[Seat]:
-        seats = list(topic.seats)
+    def _dismiss(self, topic: Topic) -> list[tuple[Seat, Place]]:
+        """Let everybody leave; who they were."""
+        seated = [(seat, seat.places.pop(topic.id)) for seat in topic.seats]
         topic.seats.clear()
-        for seat in seats:
-            seat.places.pop(topic.id, None)
         self._release(topic)
-        return seats
+        return seated
 
     def _rest(self, topic: Topic) -> None:
         """Something was heard or read: the next look is due later."""
@@ -301,8 +300,8 @@ class Watch:
         if isinstance(found, Unavailable):
             self._unavailable(topic, found)
         else:
-            for seat in self._dismiss(topic):
-                seat.tell(found.payload())
+            for seat, place in self._dismiss(topic):
+                seat.tell(found.payload(place.ref))
         return found
 
     def _unavailable(self, topic: Topic, error: ProgressError) -> None:

@@ -189,7 +189,8 @@ async def test_a_run_that_has_vanished_altogether_is_forbidden(watched):
     tab, hand = watched
     get_store().client.delete(get_store().key(hand.run))
     await runs.in_thread(delete_row, hand.run)
-    assert (await tab.next())["code"] == "forbidden"
+    refusal = await tab.next()
+    assert (refusal["code"], refusal["ref"]) == ("forbidden", "w")
     assert watch.current().gauges()["watched"] == 0
 
 
