@@ -218,6 +218,21 @@ async def test_an_element_for_a_run_that_may_not_be_seen_says_so(page):
     await expect(part(page, "line")).to_contain_text("does not exist")
 
 
+async def test_one_run_too_many_for_a_socket_has_no_news(running):
+    refused = """async () => {
+      const { hubFor } = await import("/static/channels_progress/hub.js");
+      const element = document.querySelector("main task-progress");
+      const hub = hubFor(element.getAttribute("socket"));
+      hub.receive({ type: "error", code: "too_many", ref: "w1" });
+      const line = element.querySelector("[data-part=line]").textContent;
+      return [element.getAttribute("connection"), line];
+    }"""
+    connection, line = await running.evaluate(refused)
+    assert connection == "unavailable"
+    assert "no news" in line
+    await expect(bar(running, connection="live")).to_be_visible()
+
+
 async def test_the_envelope_of_the_page_is_the_one_of_the_wire(page):
     run = await start(page, "gen_random", speed=1000)
     await expect(bar(page, state="succeeded")).to_be_visible()

@@ -111,9 +111,10 @@ export class Hub {
     this.#tell();
   }
 
+  /* Too many runs for one socket are as if no news could be had: of these, none comes. */
   #err(run, code) {
     if (run && code === "forbidden") this.#refuse(run);
-    if (run && code === "unavailable") run.unavailable = true;
+    if (run && (code === "unavailable" || code === "too_many")) run.unavailable = true;
     this.#tell();
   }
 
