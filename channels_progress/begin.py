@@ -64,8 +64,9 @@ def begin(task: Task[Any, Any], header: Header) -> None:
         progress=Progress(),
         attempts=None if task.max_retries is None else task.max_retries + 1,
         worker=str(Worker.here(task.request)),
-        # Where the store has lost the run, the message knows its retries.
-        attempt=task.request.retries + 1,
+        # Where the store has lost the run, the message knows its retries, and whether
+        # a body of it may have begun before.
+        attempt=task.request.retries + 1 + _comes_again(task, header),
     )
     lease.progress._wake = get_reporter().wake
     asking, reporter = _Asking(task, lease, get_store()), get_reporter()
@@ -140,9 +141,6 @@ class _Asking:
             logger.info("Message of run %s dropped: %s", self.lease.id, answer.code)
             raise Refused(answer.code)
 
-    def _redelivered(self) -> bool:
-        return bool((self.request.delivery_info or {}).get("redelivered"))
-
     def _holder(self, answer: Answer) -> tuple[Worker, int, Lease]:
         number, holder = answer.extra[1:3]
         return Worker.of(holder.decode()), int(number), self.lease
@@ -157,7 +155,7 @@ class _Asking:
             nonce=self.nonce,
             mark=self.mark,
             fresh=self.fresh,
-            redelivered=self._redelivered(),
+            redelivered=_redelivered(self.task),
             lost=int(conf.LOST_AFTER * 1000),
             max=conf.MAX_RESTARTS,
             worker=self.lease.worker,
@@ -195,8 +193,8 @@ class _Asking:
             epoch=secrets.token_hex(4),
             owner=row.owner if row else header.owner,  # it may have been claimed
             queued=header.queued or None,
-            # The script counts this retry; the ones before it, the message knows.
-            attempt=self.request.retries + (header.kind != "retry"),
+            # The script counts this retry.
+            attempt=self.lease.attempt - (header.kind == "retry"),
             cursor=cursor,
         )
 
@@ -204,7 +202,8 @@ class _Asking:
         lease, progress = self.lease, self.lease.progress
         number, cursor, doc, silence = answer.extra
         head = answer.snapshot(doc)
-        if (self._redelivered() or self.mark) and answer.was in (RUNNING, WAITING):
+        again = _redelivered(self.task) or self.mark
+        if again and answer.was in (RUNNING, WAITING):
             counters.bump("restarts")
         transition(lease.header, answer, lease.worker)
         lease.number, lease.started = int(number), head.started
@@ -251,6 +250,15 @@ class _Asking:
             with suppress(*ERRORS):
                 get_store().call("unmark", copy.run, mark=mark)
             raise Reject(f"could not be parked: {error!r}", requeue=True) from error
+
+
+def _redelivered(task: Task[Any, Any]) -> bool:
+    return bool((task.request.delivery_info or {}).get("redelivered"))
+
+
+def _comes_again(task: Task[Any, Any], header: Header) -> bool:
+    """Whether the message, or the one it is a copy of, may have had a body before."""
+    return _redelivered(task) or header.mark != ""
 
 
 def publish_again(task: Task[Any, Any], header: Header, **options: Any) -> None:

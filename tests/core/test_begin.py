@@ -286,6 +286,12 @@ def test_a_retry_that_nobody_knows_is_the_attempt_that_its_message_says(hand):
     assert finished(hand).attempt == 3
 
 
+def test_a_redelivery_that_nobody_knows_is_another_attempt(hand):
+    """What a viewer has seen of the one before must not run backwards."""
+    redeliver(hand, lambda task: "done")
+    assert finished(hand).attempt == 2
+
+
 def test_a_poll_after_a_retry_that_nobody_knows_is_the_same_attempt(hand):
     deliver(hand, lambda task: "done", hop=3, kind="poll", retries=1)
     assert finished(hand).attempt == 2
