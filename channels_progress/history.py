@@ -12,7 +12,7 @@ from typing import Any
 from django.db import DatabaseError, InterfaceError, close_old_connections
 
 from channels_progress.models import Run
-from channels_progress.run import FINISHED, HEAD, RUNNING, Details, Snapshot
+from channels_progress.run import HEAD, RUNNING, Details, Snapshot
 
 ERRORS = (DatabaseError, InterfaceError)
 
@@ -51,7 +51,7 @@ def cancel(row: Run) -> None:
     """Write that a run is over which the store has lost."""
     lost = snapshot(row, 0)
     now = replace(lost, state="cancelled", reason="asked", ended=lost.now, epoch="")
-    close(now)
+    close(replace(now, asked="cancel"))
 
 
 def reopen(id: str, *, hop: int) -> None:
@@ -112,7 +112,7 @@ def _document_snapshot(row: Run, document: dict[str, Any], now: int) -> Snapshot
         epoch=document.get("epoch") or "",
         rev=document.get("rev") or 0,
         state=row.state,
-        asked=document.get("asked") if row.state not in FINISHED else None,
+        asked=document.get("asked"),
         attempt=document.get("attempt") or 1,
         reason=document.get("reason"),
         due=None,

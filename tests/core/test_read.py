@@ -99,6 +99,16 @@ def test_what_the_store_has_forgotten_is_in_the_history(run):
     assert found.as_dict() == last.as_dict() | {"now": found.now}
 
 
+def test_so_is_the_wish_that_ended_it(run):
+    number = run.running()
+    run.cancel()
+    run.end(number, 1, "cancelled")
+    row(run.id)
+    history.close(last := run.snapshot, hop=1)
+    run.lose()
+    assert runs.get(run.id).as_dict() | {"now": last.now} == last.as_dict()
+
+
 def test_a_finished_row_beats_an_unfinished_hash(run):
     ended(run)
     run.lose()
