@@ -9,10 +9,12 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
+from importlib import import_module
 from typing import Any, Final
 
 from asgiref.sync import async_to_sync
-from channels.layers import get_channel_layer
+from channels.layers import channel_layers, get_channel_layer
 
 from channels_progress import counters
 from channels_progress.conf import conf
@@ -22,6 +24,14 @@ logger = logging.getLogger("channels_progress")
 
 SEND_TIMEOUT: Final = 2.0  # s
 HEAD_FIELDS: Final = (*HEAD, "now")
+
+
+def preload() -> None:
+    """Import the layer before a worker forks: a child that is forked while another
+    thread imports it has half a module, and reaches nobody for the rest of its life."""
+    backend = channel_layers.configs.get(conf.CHANNEL_LAYER, {}).get("BACKEND", "")
+    with suppress(ImportError, ValueError):  # whoever sends is told so
+        import_module(backend.rpartition(".")[0])
 
 
 def group(id: str) -> str:

@@ -10,13 +10,14 @@ from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Task, states
 from celery.signals import (
     task_postrun,
+    worker_init,
     worker_process_init,
     worker_process_shutdown,
     worker_shutdown,
 )
 from django.utils import translation
 
-from channels_progress import counters, worker
+from channels_progress import counters, layer, worker
 from channels_progress.begin import publish_again, revoke
 from channels_progress.bury import bury
 from channels_progress.current import Cancelled, leave
@@ -148,6 +149,10 @@ class _Write:
             record(snapshot, hop=self.hop, cursor=cursor)
 
 
+def on_init(**_: Any) -> None:
+    layer.preload()
+
+
 def on_process_init(**_: Any) -> None:
     worker.in_child = True
 
@@ -159,6 +164,7 @@ def on_shutdown(**_: Any) -> None:
 
 
 task_postrun.connect(on_postrun, dispatch_uid="channels_progress")
+worker_init.connect(on_init, dispatch_uid="channels_progress")
 worker_process_init.connect(on_process_init, dispatch_uid="channels_progress")
 worker_process_shutdown.connect(on_shutdown, dispatch_uid="channels_progress")
 worker_shutdown.connect(on_shutdown, dispatch_uid="channels_progress")

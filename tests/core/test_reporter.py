@@ -1,5 +1,7 @@
 """The background thread: its throttle, its beats, and what it does in an outage."""
 
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -465,3 +467,19 @@ def test_a_group_name_holds_nothing_of_the_user():
     assert prefix == "progress"
     assert len(digest) == 32
     assert int(digest, 16)
+
+
+PRELOADED = """
+import sys, django
+django.setup()
+from celery.signals import worker_init
+from django.conf import settings
+module = settings.CHANNEL_LAYERS["default"]["BACKEND"].rpartition(".")[0]
+assert module not in sys.modules
+worker_init.send(None)
+assert module in sys.modules
+"""
+
+
+def test_a_worker_imports_the_layer_before_it_forks():
+    subprocess.run([sys.executable, "-c", PRELOADED], check=True, timeout=60)
