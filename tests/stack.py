@@ -139,9 +139,10 @@ class Valkey(Process):
         except redis.RedisError:
             return False
 
-    def restart(self, empty=False):
-        """Kill it and start it again; `empty` loses all data."""
+    def restart(self, empty=False, away=0):
+        """Kill it and start it again, `away` seconds later; `empty` loses all data."""
         self.kill()
+        time.sleep(away)
         if empty:
             shutil.rmtree(self.data)
             self.data.mkdir()

@@ -23,6 +23,7 @@ VIEWERS = 12
 POOLS = ["prefork", "prefork", "threads", "gevent"]
 AT_ONCE = 16  # unfinished runs
 PATIENCE = 120.0  # seconds for everything to end after the last fault
+LATE = 10.0  # seconds after which an end on a page is looked into
 
 
 class ChaosLab(Lab):
@@ -58,7 +59,9 @@ class Chaos:
     """One run of it."""
 
     def __init__(self, lab, seed, seconds):
-        self.lab, self.chance, self.seconds = lab, random.Random(seed), seconds
+        self.lab, self.seconds = lab, seconds
+        # The faults are the same for a seed, whatever the runs do meanwhile.
+        self.chance, self.lot = random.Random(seed), random.Random(seed)
         self.injected = Counter()
         self.runs = []
         self.pages = []
@@ -68,7 +71,7 @@ class Chaos:
     async def kill_a_child(self):
         worker = self.chance.choice(self.workers("prefork"))
         if children := worker.children():
-            os.kill(self.chance.choice(children), 9)
+            os.kill(self.lot.choice(children), 9)
 
     async def kill_a_worker(self):
         worker = self.chance.choice(self.workers())
@@ -144,7 +147,7 @@ class Chaos:
 
     async def ask(self, verb, run=None):
         unfinished = [r for r in self.runs if not ended(r)]
-        run = run or (self.chance.choice(unfinished) if unfinished else None)
+        run = run or (self.lot.choice(unfinished) if unfinished else None)
         if run is not None:
             try:
                 await asyncio.to_thread(getattr(run, verb))
@@ -158,7 +161,7 @@ class Chaos:
     async def start_runs(self):
         while True:
             if sum(not ended(run) for run in self.runs) < AT_ONCE:
-                page = self.chance.choice(self.pages)
+                page = self.lot.choice(self.pages)
                 try:
                     await self.start_one(page)
                 except Refused as refused:
@@ -167,8 +170,8 @@ class Chaos:
             await asyncio.sleep(0.1)
 
     async def start_one(self, page):
-        task = self.chance.choice(["steps", "steps", "retries_once", "counts"])
-        kwargs = {"steps": {"n": self.chance.randrange(5, 200)}}.get(task, {})
+        task = self.lot.choice(["steps", "steps", "retries_once", "counts"])
+        kwargs = {"steps": {"n": self.lot.randrange(5, 200)}}.get(task, {})
         owner = await owner_of(self.lab, page.visitor)
         run = await asyncio.to_thread(self.lab.start, task, owner=owner, **kwargs)
         self.runs.append(run)
@@ -228,8 +231,10 @@ class Chaos:
                     wrong += 1
                     print("wrong:", page.last(run), "is", truth)
                 else:
-                    at = page.shown[run][-1][0]
-                    longest = max(longest, at - self.lab.run(run).log[-1][0])
+                    late = page.shown[run][-1][0] - self.lab.run(run).log[-1][0]
+                    longest = max(longest, late)
+                    if late > LATE:
+                        print(f"late by {late:.1f} s: {page.told(run)}")
         return wrong, longest
 
 

@@ -1,17 +1,21 @@
 """Fixtures of the fault tests, and how many of them run at the same time."""
 
+import asyncio
 import inspect
 import json
 import os
 import threading
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from statistics import median
 
 import pytest
 
 from tests.conftest import failed
-from tests.faults.lab import Lab
+from tests.faults.lab import REAL, Lab
+from tests.faults.sites import Sites
 
 AT_ONCE = 6  # scenarios; most of their time is waiting
 
@@ -21,6 +25,23 @@ def shared_lab():
     with Lab() as lab:
         lab.hire(concurrency=8).hired_by = None
         yield lab
+
+
+@pytest.fixture(scope="session")
+def impatient_lab(shared_lab):
+    """One in which every message that is not acknowledged comes again after 5 s."""
+    if not REAL:
+        yield shared_lab
+        return
+    with Lab(env={"FAULTS_VISIBILITY_TIMEOUT": "5"}) as lab:
+        yield lab
+
+
+@pytest.fixture(scope="session")
+def sites():
+    sites = Sites()
+    yield sites
+    sites.close()
 
 
 @pytest.fixture
@@ -42,40 +63,57 @@ def logs_of_failures(request):
 
 
 class Together:
-    """Runs the tests marked `together` of a session at once, each in a thread.
+    """Runs the tests marked `together` beside all others, each in a thread.
 
-    Their only fixtures are of the session; what each did is told when it is its turn.
+    Those of one group, as in `together("daphne")`, come one after another. Their
+    fixtures are of the session, their lab the shared one or `together(lab=...)`; what
+    each did is told when it is its turn.
     """
 
     def __init__(self):
-        self.futures = None
-        self.pool = ThreadPoolExecutor(AT_ONCE)
+        self.begun = False
+        self.futures = {}
+        self.threads = ThreadPoolExecutor(256)
+        self.places = threading.Semaphore(AT_ONCE)
+        self.groups = defaultdict(threading.Lock)
 
-    def outcome(self, item):
-        if self.futures is None:
-            items = [i for i in item.session.items if i.get_closest_marker("together")]
-            self.futures = {i.nodeid: self.begin(i, item._request) for i in items}
-        return self.futures[item.nodeid].result()
+    def begin(self, items, request):
+        self.begun = True
+        for item in items:
+            if mark := item.get_closest_marker("together"):
+                group = self.groups[mark.args[0]] if mark.args else nullcontext()
+                given = self.fixtures(item, request, **mark.kwargs)
+                test = inspect.unwrap(item.obj)
+                self.futures[item.nodeid] = self.threads.submit(
+                    self.call, test, given, group
+                )
 
-    def begin(self, item, request):
+    def fixtures(self, item, request, lab="shared_lab"):
         callspec = getattr(item, "callspec", None)
         given = dict(callspec.params) if callspec else {}
         for name in inspect.signature(item.obj).parameters:
             if name not in given:
-                given[name] = request.getfixturevalue(name)
-        return self.pool.submit(self.call, item.obj, given)
+                fixture = lab if name == "lab" else name
+                given[name] = request.getfixturevalue(fixture)
+        return given
 
-    def call(self, test, given):
-        try:
-            test(**given)
-        finally:
-            given["lab"].dismiss()
+    def call(self, test, given, group):
+        with group, self.places:
+            try:
+                done = test(**given)
+                if inspect.iscoroutine(done):
+                    asyncio.run(done)
+            finally:
+                if "lab" in given:
+                    given["lab"].dismiss()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem):
-    if pyfuncitem.get_closest_marker("together"):
-        together.outcome(pyfuncitem)
+    if not together.begun:
+        together.begin(pyfuncitem.session.items, pyfuncitem._request)
+    if future := together.futures.get(pyfuncitem.nodeid):
+        future.result()
         return True
     return None
 
@@ -84,7 +122,8 @@ together = Together()
 
 # --- What was measured ----------------------------------------------------------------
 
-measurements = {}
+measured = defaultdict(list)  # what: (seconds, limit)
+outcomes = {}  # test: passed, failed or skipped
 lock = threading.Lock()
 
 
@@ -94,21 +133,26 @@ def measure():
 
     def measure(what, seconds, limit):
         with lock:
-            measurements.setdefault(what, []).append((round(seconds, 2), limit))
+            measured[what].append((round(seconds, 2), limit))
         assert seconds <= limit, f"{what}: {seconds:.2f} s, at most {limit:g} s"
 
     return measure
 
 
+def pytest_runtest_logreport(report):
+    if report.when == "call" or report.outcome != "passed":
+        outcomes[report.nodeid.rpartition("/")[2]] = report.outcome
+
+
 def pytest_terminal_summary(terminalreporter):
-    if not measurements:
-        return
-    terminalreporter.section("measured")
-    for what, values in sorted(measurements.items()):
-        seconds, limit = [seconds for seconds, _ in values], values[0][1]
+    if measured:
+        terminalreporter.section("measured")
+    for what, values in sorted(measured.items()):
+        seconds = [seconds for seconds, _ in values]
         terminalreporter.line(
-            f"{median(seconds):7.2f} s, worst {max(seconds):6.2f} s of {limit:5.1f} s: "
-            f"{what}"
+            f"{median(seconds):7.2f} s, worst {max(seconds):6.2f} s "
+            f"of {values[0][1]:5.1f} s: {what}"
         )
     if path := os.environ.get("FAULTS_REPORT"):
-        Path(path).write_text(json.dumps(measurements, indent=1, sort_keys=True))
+        report = {"real": REAL, "measured": measured, "outcomes": outcomes}
+        Path(path).write_text(json.dumps(report, indent=1, sort_keys=True) + "\n")

@@ -84,6 +84,12 @@ def revoke(run, **options):
     return {}
 
 
+def stop_taking(worker, queue):
+    """Let a worker take nothing more, and go on with what it has."""
+    app.control.cancel_consumer(queue, destination=[worker], reply=True, timeout=5)
+    return {}
+
+
 def result(run):
     found = current_app.AsyncResult(run)
     return {"status": found.status, "result": repr(found.result)}

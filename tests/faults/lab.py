@@ -3,6 +3,7 @@ What the fault tests work with: a `Lab` has a Valkey, workers and a desk as proc
 and remembers what a viewer of each run would have seen.
 """
 
+import contextlib
 import itertools
 import json
 import os
@@ -234,6 +235,10 @@ class Run:
         """The process that holds the lease."""
         return int(self.field("worker").rpartition("|")[2])
 
+    def holder(self):
+        """The name of the worker whose process that is."""
+        return self.field("worker").partition("|")[0]
+
     def kill_child(self):
         pid = self.pid
         os.kill(pid, signal.SIGKILL)
@@ -364,9 +369,37 @@ class Lab(Stack):
         """Kill the workers that were hired in this thread."""
         for worker in list(self.workers):
             if worker.hired_by == threading.get_ident():
-                worker.kill()
-                self.nobody_stumbled(worker)
-                self.workers.remove(worker)
+                self.fire(worker)
+
+    def fire(self, worker):
+        worker.kill()
+        self.nobody_stumbled(worker)
+        self.workers.remove(worker)
+
+    @contextlib.contextmanager
+    def no_database(self):
+        """Nobody can open it."""
+        database = self.directory / "db.sqlite3"
+        files = [p for p in self.directory.glob(database.name + "*") if p.is_file()]
+        hidden = self.directory / "hidden"
+        hidden.mkdir(exist_ok=True)
+        for file in files:
+            file.rename(hidden / file.name)
+        database.mkdir()
+        try:
+            yield
+        finally:
+            database.rmdir()
+            for file in files:
+                (hidden / file.name).rename(file)
+
+    @contextlib.contextmanager
+    def frozen_valkey(self):
+        self.valkey.freeze()
+        try:
+            yield
+        finally:
+            self.valkey.thaw()
 
     def queued(self, owner):
         """Messages that wait in the owner's queue."""

@@ -1,4 +1,4 @@
-"""Channel layers that fail on purpose; FAULTS_LAYER names the one that is used."""
+"""A channel layer that fails on purpose; FAULTS_LAYER names it."""
 
 import asyncio
 import os
@@ -39,10 +39,3 @@ class Mischievous(RedisPubSubChannelLayer):
     async def later(self, group, message):
         await asyncio.sleep(chance.uniform(*LATE))
         await super().group_send(group, message)
-
-
-class Deaf(RedisPubSubChannelLayer):
-    """Subscribes, and hears nothing."""
-
-    async def receive(self, channel):
-        await asyncio.Event().wait()

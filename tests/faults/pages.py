@@ -100,6 +100,11 @@ class Page:
     def finished(self, run):
         return self.last(run).get("state") in FINISHED
 
+    def told(self, run):
+        """When this page had sockets, and what it was told of a run, for a report."""
+        log = [(round(at, 1), e["state"], e["rev"]) for at, e in self.shown[run]]
+        return f"{run} {log[-3:]}, opened {[round(t, 1) for t in self.opened]}"
+
     def since(self, moment, run):
         """What was shown of a run after a moment (monotonic)."""
         return [e for at, e in self.shown.get(run, ()) if at > moment]

@@ -1,15 +1,20 @@
 """
-A TCP proxy that fails on command: `cut`, `down`, `stall`, `blackhole`, and `restore`.
+A TCP proxy that fails on command: `cut`, `down`, `slow`, `stall`, `blackhole`, and
+`restore`.
 
-What toxiproxy calls reset_peer, down, and timeout=0; in a thread of the test itself.
+What toxiproxy calls reset_peer, down, latency, and timeout=0; in a thread of the test
+itself.
 """
 
 import contextlib
+import random
 import socket
 import struct
 import threading
+import time
 
 CHUNK = 65536  # bytes
+LATE = (0.5, 1.5)  # seconds; 1 s, and half of it more or less
 
 
 class Proxy:
@@ -21,7 +26,8 @@ class Proxy:
         self.port = self.listener.getsockname()[1]
         self.open = threading.Event()  # data passes
         self.open.set()
-        self.refusing = self.swallowing = False
+        self.refusing = self.swallowing = self.late = False
+        self.doomed = set()  # what a client says before its connection is cut
         self.pairs = set()
         self.lock = threading.Lock()
         self.connections = 0
@@ -44,10 +50,21 @@ class Proxy:
         for end in pair:
             reset(end)
 
+    def cut_answers(self, *words):
+        """Reset the next connection that says one of the words, once for each of them,
+        after the server has done what it was told, and before anybody hears so.
+        Returns the words that nobody has said yet."""
+        self.doomed = set(words)
+        return self.doomed
+
     def down(self):
         """Refuse new connections, and reset those that are there."""
         self.refusing = True
         self.cut()
+
+    def slow(self):
+        """Let everything pass, a second later."""
+        self.late = True
 
     def stall(self):
         """Let nothing pass; connections stay, and what was sent arrives later."""
@@ -59,7 +76,7 @@ class Proxy:
 
     def restore(self):
         """All is well for new connections; a blackholed one stays as it is."""
-        self.refusing = self.swallowing = False
+        self.refusing = self.swallowing = self.late = False
         self.open.set()
 
     def close(self):
@@ -93,17 +110,27 @@ class Proxy:
             with self.lock:
                 self.pairs.add(pair)
             lost = threading.Event()  # something was swallowed: it must never go on
+            cut = threading.Event()  # the next answer does not arrive
             for source, sink in (pair, pair[::-1]):
                 threading.Thread(
-                    target=self._pump, args=(source, sink, pair, lost), daemon=True
+                    target=self._pump, args=(source, sink, pair, lost, cut), daemon=True
                 ).start()
 
-    def _pump(self, source, sink, pair, lost):
+    def _pump(self, source, sink, pair, lost, cut):
+        asking = source is pair[0]
         with contextlib.suppress(OSError):
             while data := source.recv(CHUNK):
                 self.open.wait()
+                if self.late:
+                    time.sleep(random.uniform(*LATE))
                 if self.swallowing:
                     lost.set()
+                if asking and (said := self._doomed_in(data)):
+                    self.doomed.discard(said)
+                    cut.set()
+                elif cut.is_set():
+                    reset(pair[0])
+                    break
                 if not lost.is_set():
                     sink.sendall(data)
         with self.lock:
@@ -112,6 +139,11 @@ class Proxy:
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
             end.close()
+
+    def _doomed_in(self, data):
+        """A word that dooms its connection; as Redis's protocol has words."""
+        said = (word for word in self.doomed if b"\r\n%b\r\n" % word.encode() in data)
+        return next(said, None)
 
 
 def reset(connection):

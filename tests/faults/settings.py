@@ -27,6 +27,8 @@ def by_owner(name, args, kwargs, options, task=None, **_):
     header = (options.get("headers") or {}).get("progress") or {}
     if not header:
         return None
+    if name.endswith(".hurries"):
+        return {"queue": "hurries"}
     # Those who came through the web share one.
     named = ":" not in header["owner"]
     return {"queue": header["owner"] if named else "shared"}

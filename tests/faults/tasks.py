@@ -22,6 +22,7 @@ from celery.exceptions import Ignore, Reject
 from django.utils.translation import gettext_lazy
 
 from channels_progress import TaskError, progress, startable
+from channels_progress.store import get_store
 
 STEP = 0.02  # seconds of work between two steps
 
@@ -88,10 +89,10 @@ def steps(self, n=20, pause=STEP):
 
 
 @shared_task(bind=True)
-def gated(self):
+def gated(self, seconds=120.0):
     """Goes on until its gate is opened; survives its worker."""
     with noted(self) as body:
-        through(self, body=body)
+        through(self, seconds=seconds, body=body)
     return "done"
 
 
@@ -283,6 +284,19 @@ def advances(self, n):
 
 
 @shared_task(bind=True)
+def hurries(self, revs):
+    """Takes a step every few ms, until its worker has reported so many."""
+    key = f"progress:{self.request.id}"
+    with noted(self):
+        client = get_store().client
+        for i in itertools.count():
+            progress.set(i)
+            time.sleep(0.002)
+            if int(client.hget(key, "rev")) > revs:
+                return
+
+
+@shared_task(bind=True)
 def chatters(self):
     """Says something long all the time."""
     with noted(self):
@@ -357,10 +371,21 @@ def fails_politely(self):
 def cleans_up(self):
     """Its clean-up runs when it is cancelled."""
     with noted(self) as body:
+        progress.set(4200, 10_000)  # from here, a percent is two seconds
         try:
             through(self, body=body)
         finally:
             note(self.request.id, "cleaned up")
+
+
+@shared_task(bind=True)
+def listens(self):
+    """Has nothing new to say: what it hears comes with its beats."""
+    with noted(self):
+        progress.set(42, 100)
+        while not is_open(self.request.id, "go"):
+            progress.raise_if_cancelled()
+            time.sleep(STEP)
 
 
 @shared_task(bind=True)

@@ -104,6 +104,7 @@ def test_it_wakes_after_the_next_attempt_has_finished(lab):
     assert len(run.begins) == 2
 
 
+@pytest.mark.together
 @pytest.mark.parametrize("finished", [False, True], ids=["running", "finished"])
 def test_it_wakes_after_valkey_was_emptied(finished):
     with Lab() as lab:

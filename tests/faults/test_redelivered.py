@@ -4,11 +4,11 @@ import time
 
 import pytest
 
-from tests.faults.lab import BEAT, LOST_AFTER, VISIBILITY_TIMEOUT, within
+from tests.faults.lab import BEAT, LOST_AFTER, within
 from tests.stack import wait_for
 
-pytestmark = pytest.mark.together
-COPY = "another copy of this message goes on"
+pytestmark = pytest.mark.together(lab="impatient_lab")
+VISIBILITY_TIMEOUT = 5.0  # seconds
 
 
 def parked(worker):
@@ -50,10 +50,13 @@ def test_a_duplicate_holds_no_slot(lab):
 
 
 def test_the_original_is_killed_after_its_duplicate_came(lab, measure):
+    """At 40 s, where LOST_AFTER is 30 s."""
     worker = lab.hire("twice-killed", concurrency=2)
     run = lab.start("gated", owner="twice-killed")
     run.until_stepping()
     wait_for(lambda: parked(worker), "the duplicate came")
+    kill_at = run.begins[0]["at"] + LOST_AFTER * 4 / 3
+    wait_for(lambda: time.monotonic() > kill_at, "it has run long enough")
     killed = run.kill_child()
     run.until("running", attempt=2)
     measure(
@@ -87,6 +90,27 @@ def test_the_original_worker_is_killed_after_its_duplicate_came(lab, measure):
     assert run.bodies_at_once() == 1
 
 
+def test_the_duplicate_of_a_dead_child_is_with_another_worker(lab, measure):
+    """Which cannot know that the child is dead, and waits for its lease to be lost."""
+    lab.hire("elsewhere", concurrency=1)
+    run = lab.start("gated", owner="elsewhere")
+    run.until_stepping()
+    second = lab.hire("elsewhere", concurrency=1)
+    lab.desk("stop_taking", worker=run.holder(), queue="elsewhere")
+    killed = run.kill_child()
+    wait_for(lambda: parked(second), "it came to the second worker")
+    run.until("running", attempt=2)
+    measure(
+        "child killed, another worker takes it: next attempt runs",
+        run.seen_at - killed,
+        within(LOST_AFTER + 4),
+    )
+    run.open()
+    run.until("succeeded", attempt=2)
+    assert run.bodies_at_once() == 1
+    assert len(run.begins) == 2
+
+
 def test_a_retry_comes_between(lab):
     """Copies of the first message are done with, and nobody begins before the
     countdown is over."""
@@ -97,7 +121,7 @@ def test_a_retry_comes_between(lab):
     wait_for(lambda: parked(worker), "the duplicate came")
     run.open("first")
     waiting = run.until("waiting")
-    retried = run.seen_at
+    retried = run.until_body_ended()["at"]
     assert waiting["reason"] == "retry"
     assert 0 < waiting["due"] - waiting["now"] <= countdown * 1000
     second = run.until_body(2)

@@ -12,7 +12,7 @@ from tests.faults.proxy import Proxy
 from tests.stack import wait_for
 
 OUTAGE = 20.0 if REAL else 4.0  # seconds
-MANY = 1000 if REAL else 300
+MANY = 1000 if REAL else 100
 TRUTH = 5.0  # seconds after the store's return
 
 
@@ -198,6 +198,33 @@ def test_connections_are_cut_one_by_one(lab):
         assert run.percents_never_fall()
 
 
+def test_a_connection_is_cut_in_the_middle_of_each_verb(lab):
+    """The store has done it and nobody has heard so: it is said again, and counts
+    once."""
+    unsaid = lab.proxy.cut_answers(
+        *("create", "begin", "report", "end", "bury", "cancel", "pause", "resume")
+    )
+    run = lab.start("checkpointed", n=50)
+    run.until_stepping()
+    run.pause()
+    run.until("paused")
+    run.resume()
+    run.open()
+    end = run.until_end()
+    assert (end["state"], end["attempt"], end["current"]) == ("succeeded", 1, 50)
+    assert len(run.begins) == 2
+    cancelled = lab.start("gated")
+    cancelled.until_stepping()
+    cancelled.cancel()
+    assert cancelled.until_end()["state"] == "cancelled"
+    dead = lab.start("gated_early")
+    dead.until_stepping()
+    dead.kill_child()
+    assert dead.until_end()["state"] == "failed"
+    assert len(dead.begins) == len(cancelled.begins) == 1
+    assert not unsaid
+
+
 def test_the_store_is_out_of_memory(lab, measure):
     client = lab.valkey.client
     n = 150
@@ -223,8 +250,7 @@ def test_the_history_is_away_while_runs_end(lab, measure):
     second = lab.start("gated", owner="no-history")
     first.until_stepping()
     second.until_stepping()
-    database = lab.directory / "db.sqlite3"
-    with no_database(database):
+    with lab.no_database():
         first.open()
         assert first.until_end()["state"] == "succeeded"
         before = second.log[-1][1]["current"]
@@ -243,28 +269,11 @@ def test_the_history_is_away_while_runs_end(lab, measure):
     assert second.until_end()["state"] == "succeeded"
 
 
-@contextlib.contextmanager
-def no_database(database):
-    """Nobody can open it."""
-    files = [p for p in database.parent.glob(database.name + "*") if p.is_file()]
-    hidden = database.parent / "hidden"
-    hidden.mkdir(exist_ok=True)
-    for file in files:
-        file.rename(hidden / file.name)
-    database.mkdir()
-    try:
-        yield
-    finally:
-        database.rmdir()
-        for file in files:
-            (hidden / file.name).rename(file)
-
-
 def test_store_and_history_are_both_away(lab):
     """Viewers are told so; nobody is told that there is no such run."""
     run = lab.start("gated")
     run.until_stepping()
-    with no_database(lab.directory / "db.sqlite3"), outage(lab, "down"):
+    with lab.no_database(), outage(lab, "down"):
         for id in (run.id, "00000000-0000-4000-8000-000000000000"):
             with pytest.raises(Refused) as refused:
                 lab.desk("get", run=id)
@@ -273,6 +282,7 @@ def test_store_and_history_are_both_away(lab):
     assert run.until_end()["state"] == "succeeded"
 
 
+@pytest.mark.together
 def test_a_duplicate_that_comes_in_the_outage():
     """Nobody can be asked, so both bodies run, until one of them is told to stop; and
     its acknowledgement does not take the other's message along."""

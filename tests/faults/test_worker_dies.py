@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -88,7 +89,7 @@ def test_a_killed_worker_whose_message_comes_back(lab, measure):
     lab.hire("killed-late", concurrency=1)
     run.until("lost")
     measure("worker killed: lost", run.seen_at - killed, within(LOST_AFTER + 4))
-    run.until("running", attempt=2)
+    run.until("running", attempt=2, timeout=100)
     measure("worker killed: next attempt runs", run.seen_at - killed, within(100))
     run.open()
     run.until("succeeded", attempt=2)
@@ -110,6 +111,34 @@ def test_a_killed_worker_whose_message_was_acknowledged_early(lab, measure):
     assert later["state"] == "lost"
     assert later["now"] - later["seen"] > LOST_AFTER * 1000
     assert run.cancel()["state"] == "cancelled"
+
+
+def is_gone(pid):
+    """Nobody may have waited for it: Linux says Z then."""
+    try:
+        return (
+            Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        )
+    except FileNotFoundError:
+        return True
+
+
+def test_only_the_main_process_of_a_worker_is_killed(lab, measure):
+    """Its children are ended by the kernel: no orphan goes on unseen."""
+    worker = lab.hire("orphan", concurrency=1)
+    run = lab.start("gated", owner="orphan")
+    run.until_stepping()
+    child = run.pid
+    os.kill(worker.pid, signal.SIGKILL)
+    killed = time.monotonic()
+    wait_for(lambda: is_gone(child), "its child is gone")
+    lab.hire("orphan", concurrency=1)
+    run.until("lost")
+    measure("main process killed: lost", run.seen_at - killed, within(LOST_AFTER + 4))
+    run.until("running", attempt=2, timeout=100)
+    run.open()
+    assert run.until("succeeded")["attempt"] == 2
+    assert run.bodies_at_once() == 1
 
 
 def test_a_worker_is_killed_with_runs_queued_behind(lab):
@@ -139,7 +168,7 @@ def test_a_killed_worker_of_another_pool(lab, measure, pool):
     run.until("lost")
     measure(f"{pool} killed: lost", run.seen_at - killed, within(LOST_AFTER + 4))
     lab.hire(owner, pool)
-    run.until("running", attempt=2)
+    run.until("running", attempt=2, timeout=100)
     measure(f"{pool} killed: next attempt runs", run.seen_at - killed, within(100))
     run.open()
     run.until("succeeded", attempt=2)
