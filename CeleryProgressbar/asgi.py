@@ -14,7 +14,7 @@ from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from django.conf import settings  # noqa: E402
 
-from channels_progress.access import OriginMiddleware  # noqa: E402
+from channels_progress.origin import OriginMiddleware  # noqa: E402
 from HomeApp.routing import ws_urlpatterns  # noqa: E402
 
 if "daphne.http_protocol" in sys.modules:

@@ -2,7 +2,7 @@
 
 from django.urls import path, re_path
 
-from channels_progress.access import refuse
+from channels_progress.origin import refuse
 from channels_progress.routing import websocket_urlpatterns
 from HomeApp.consumers import WSConsumer
 

@@ -16,7 +16,6 @@ from django.utils.datastructures import MultiValueDict
 from django.utils.translation import gettext as _
 
 from channels_progress import access, runs, watch, wire
-from channels_progress.access import Receive, Scope, Send
 from channels_progress.conf import conf
 from channels_progress.errors import (
     Forbidden,
@@ -26,6 +25,7 @@ from channels_progress.errors import (
     TooMany,
     Unavailable,
 )
+from channels_progress.origin import Handshake, Receive, Scope, Send
 from channels_progress.outbox import COME_BACK, Outbox, teach_daphne
 from channels_progress.seat import Seat
 
@@ -108,7 +108,7 @@ class ProgressConsumer(AsyncConsumer):  # type: ignore[misc]  # Channels has no 
     @cached_property
     def language(self) -> str:
         """The viewer's, for the texts of errors."""
-        return translation.get_language_from_request(access.Handshake(self.scope))
+        return translation.get_language_from_request(Handshake(self.scope))
 
     def opened(self) -> None:
         """The socket is open."""

@@ -14,8 +14,8 @@ from typing import Any, Final, cast
 from channels.sessions import InstanceSessionWrapper
 
 from channels_progress import counters
-from channels_progress.access import Send
 from channels_progress.courier import couriers
+from channels_progress.origin import Send
 
 logger = logging.getLogger("channels_progress")
 
