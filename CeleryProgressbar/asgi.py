@@ -28,8 +28,8 @@ def under_script_name(inner):
     prefix = settings.FORCE_SCRIPT_NAME or ""
 
     async def application(scope, receive, send):
-        path = scope["path"].removeprefix(prefix)
-        await inner({**scope, "path": path}, receive, send)
+        below = {"path": scope["path"].removeprefix(prefix), "root_path": ""}
+        await inner({**scope, **(below if prefix else {})}, receive, send)
 
     return application
 
