@@ -157,10 +157,11 @@ class Valkey(Process):
 
 
 class Web(Process):
-    """daphne or uvicorn on `port`."""
+    """daphne or uvicorn on `port`, with the site unless told otherwise."""
 
-    def __init__(self, log, server, port, env):
-        application = "CeleryProgressbar.asgi:application"
+    SITE = "CeleryProgressbar.asgi:application"
+
+    def __init__(self, log, server, port, env, application=SITE):
         limit = 16384  # bytes of an incoming message
         if server == "daphne":
             arguments = ["-v", 0, "-b", "127.0.0.1", "-p", port]
@@ -173,6 +174,7 @@ class Web(Process):
             log, sys.executable, "-m", server, *arguments, application, env=env
         )
         self.url = f"http://127.0.0.1:{port}"
+        self.ws_url = f"ws://127.0.0.1:{port}"
 
     def start(self):
         super().start()

@@ -1,0 +1,56 @@
+"""A process of the site that starts runs, as a web process would."""
+
+import os
+import time
+
+
+def ticks():
+    """The machine's clock in microseconds: the same in all of its processes."""
+    return time.monotonic_ns() // 1000
+
+
+def open(env):
+    """Become a process of the site."""
+    os.environ.clear()
+    os.environ.update(env)
+    import django
+
+    django.setup()
+    import CeleryProgressbar.celery  # noqa: F401
+
+
+def owner(cookie):
+    """The owner's name that a visitor's cookie carries."""
+    from django.http import parse_cookie
+
+    from channels_progress import access
+
+    return access.owner({"cookies": parse_cookie(cookie)})
+
+
+def start(task, kwargs, owner):
+    """The id of a new run."""
+    return start_many(task, [kwargs], owner)[0]
+
+
+def start_many(task, kwargs, owner):
+    from celery import current_app
+
+    from channels_progress import runs
+
+    task = current_app.tasks[f"benchmarks.tasks.{task}"]
+    return [runs.start(task, each, owner=owner).run for each in kwargs]
+
+
+def publish(task, kwargs):
+    """The id of a plain Celery task."""
+    from celery import current_app
+
+    return current_app.tasks[f"benchmarks.tasks.{task}"].delay(**kwargs).id
+
+
+def finished(ids):
+    """Whether all these runs have succeeded."""
+    from channels_progress import runs
+
+    return all(found.state == "succeeded" for found in runs.read(ids).values())
