@@ -2,13 +2,22 @@
 
 import argparse
 import importlib
-import json
 import time
-from pathlib import Path
 
 from benchmarks import report
 
-MEASURES = ("step", "latency", "viewers")
+MEASURES = (
+    "step",
+    "commands",
+    "message",
+    "latency",
+    "start",
+    "empty",
+    "viewers",
+    "many",
+    "reconnect",
+    "memory",
+)
 
 
 def main():

@@ -9,7 +9,7 @@ def ticks():
     return time.monotonic_ns() // 1000
 
 
-def open(env):
+def enter(env):
     """Become a process of the site."""
     os.environ.clear()
     os.environ.update(env)
@@ -54,3 +54,49 @@ def finished(ids):
     from channels_progress import runs
 
     return all(found.state == "succeeded" for found in runs.read(ids).values())
+
+
+def ready(task):
+    """Whether a plain Celery task is over."""
+    from celery.result import AsyncResult
+
+    return AsyncResult(task).ready()
+
+
+# -- A short task's way, in µs ---------------------------------------------------------
+
+
+def noted(what, task):
+    """When a task of `tasks.py` noted this; waits for it."""
+    from benchmarks.tasks import client
+
+    return int(client().blpop(f"benchmarks:{what}:{task}", timeout=60)[1])
+
+
+def bare_way():
+    """From before `apply_async` to the body, and until the worker was done with it."""
+    from benchmarks.tasks import nothing_bare
+
+    asked = ticks()
+    task = nothing_bare.apply_async().id
+    began, over = noted("began", task), noted("over", task)
+    return began - asked, over - asked
+
+
+def run_way():
+    """What `runs.start` took; from its message until the worker was done with it."""
+    from benchmarks.tasks import nothing
+    from channels_progress import runs, start
+
+    published, publish = [], start.publish
+
+    def stamped(*args):
+        published.append(ticks())
+        publish(*args)
+
+    start.publish = stamped
+    asked = ticks()
+    run = runs.start(nothing, owner="bench").run
+    started, start.publish = ticks(), publish
+    noted("began", run)
+    return started - asked, noted("over", run) - published[0]

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from benchmarks.desk import ticks
 
 CURRENT = re.compile(rb'"current": ?(\d+)')
-TEXT, PING, PONG = 1, 9, 10
+TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
 
 
 class Viewer(asyncio.Protocol):
@@ -24,8 +24,9 @@ class Viewer(asyncio.Protocol):
 
     def __init__(self, url, cookie, heard):
         self.url, self.cookie, self.heard = urlsplit(url), cookie, heard
-        self.open = loop.create_future()
+        self.open, self.closed = loop.create_future(), loop.create_future()
         self.said = 0
+        self.heard_at = self.last = None
         self.opened = False
         self.buffer = b""
 
@@ -63,6 +64,8 @@ class Viewer(asyncio.Protocol):
                 self.heard(self, body)
             elif kind == PING:
                 self.write(PONG, body)
+            elif kind == CLOSE:
+                self.transport.close()
 
     def frame(self):
         """The next whole frame, as its opcode and body."""
@@ -97,6 +100,7 @@ class Viewer(asyncio.Protocol):
 
     def connection_lost(self, error):
         self.fail(error or ConnectionError("closed"))
+        self.closed.set_result(None)
 
 
 # -- What the process is asked to do --------------------------------------------------
@@ -106,13 +110,14 @@ groups = {}
 
 
 class Group:
-    """Viewers who note how old each message was: its `current` says when it was said."""
+    """Viewers who note how old each message was: its `current` is when it was said."""
 
     def __init__(self):
         self.viewers, self.ages = [], []
 
     def heard(self, viewer, text):
         now = ticks()
+        viewer.last, viewer.heard_at = text, viewer.heard_at or now
         found = CURRENT.search(text)
         if found and (said := int(found[1])) > viewer.said:
             viewer.said = said
@@ -157,6 +162,58 @@ def take(name):
     group = groups[name]
     ages, group.ages = group.ages, []
     return ages
+
+
+def last(name):
+    """The newest message of a group's first viewer."""
+    return groups[name].viewers[0].last
+
+
+def click(url, cookie):
+    """µs from opening a socket until it is open, and until it brings a run."""
+    return ask(_click(url, cookie))
+
+
+async def _click(url, cookie):
+    group, asked, heard = Group(), ticks(), loop.create_future()
+
+    def first(viewer, text):
+        if not heard.done() and b'"type":"run"' in text:
+            heard.set_result(ticks())
+
+    group.heard = first
+    viewer = await group.dial(url, cookie)
+    opened, brought = await viewer.open, await heard
+    await viewer.closed  # the run is over
+    return opened - asked, brought - asked
+
+
+def storm(urls, cookie, frames, waiting):
+    """Seconds until all are open, and with frames until each has got its first message.
+
+    `waiting` of them ask to be let in at the same time: more would wait in the kernel.
+    """
+    return ask(_storm(urls, cookie, frames, waiting))
+
+
+async def _storm(urls, cookie, frames, waiting):
+    group = groups["storm"] = Group()
+    turns, begin = asyncio.Semaphore(waiting), ticks()
+
+    async def come(url, frame):
+        async with turns:
+            viewer = await group.dial(url, cookie)
+            group.viewers.append(viewer)
+            opened = await viewer.open
+        if frame is None:
+            return opened
+        viewer.send(**frame)
+        while viewer.heard_at is None:
+            await asyncio.sleep(0.005)
+        return viewer.heard_at
+
+    times = await asyncio.gather(*map(come, urls, frames))
+    return (max(times) - begin) / 1e6
 
 
 def close_group(name):

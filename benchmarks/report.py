@@ -1,7 +1,5 @@
 """What was measured, as a table."""
 
-from statistics import median
-
 from benchmarks.figures import met, ratios, spread
 
 

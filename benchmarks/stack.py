@@ -60,7 +60,7 @@ class Bench(Stack):
     @functools.cached_property
     def desk(self):
         """`bench.desk(function, ...)`: a function of desk.py, with the site's setup."""
-        submit = self.process(desk.open, self.env).submit
+        submit = self.process(desk.enter, self.env).submit
         return lambda function, *args: submit(function, *args).result()
 
     @functools.cached_property

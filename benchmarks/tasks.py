@@ -1,23 +1,42 @@
 """What the benchmarks let workers do."""
 
 import json
+import threading
 import time
 from functools import cache
 from pathlib import Path
 from time import perf_counter_ns
 
 import redis
-from celery import shared_task
+from celery import Task, current_task, shared_task
+from celery.signals import task_postrun
 from django.conf import settings
 
+from benchmarks import steps
 from benchmarks.desk import ticks
-from channels_progress import progress
+from channels_progress import progress, startable
 
 # -- Saying the time ------------------------------------------------------------------
 
 
 START = "benchmarks:start"  # names the key that holds when it starts
 LOOK = 0.5  # s
+
+lock = threading.Lock()
+
+
+@cache
+def client():
+    """A connection of this process for what is said about the benchmark itself."""
+    return redis.Redis.from_url(settings.REDIS_URL)
+
+
+def start():
+    """When it starts; waits until that is told."""
+    with lock:  # so that one thread looks for all
+        while (found := client().get(START)) is None:
+            time.sleep(LOOK)
+    return int(found)
 
 
 def moments(offset, period, count, turns=1, turn=0):
@@ -26,11 +45,9 @@ def moments(offset, period, count, turns=1, turn=0):
     The first one is `offset` µs after the start, which is told when all viewers look;
     and so in each of the `turns`, `turn` µs later than in the last.
     """
-    with redis.Redis.from_url(settings.REDIS_URL) as client:
-        while (start := client.get(START)) is None:
-            time.sleep(LOOK)
+    first = start() + offset
     for number in range(turns * count):
-        due = int(start) + offset + number // count * turn + number % count * period
+        due = first + number // count * turn + number % count * period
         time.sleep(max(0, due - ticks()) / 1e6)
         yield ticks()
 
@@ -56,74 +73,73 @@ def say_by_celery_progress(self, **when):
 @shared_task
 def say_by_redis(channel, size=400, **when):
     """A text of the size of our messages, with nothing between it and the socket."""
-    client = redis.Redis.from_url(settings.REDIS_URL)
     filling = "x" * size
     for now in moments(**when):
-        client.publish(channel, json.dumps({"current": now, "text": filling}))
+        client().publish(channel, json.dumps({"current": now, "text": filling}))
+
+
+# -- Short tasks ----------------------------------------------------------------------
+
+
+@startable()
+@shared_task
+def nothing():
+    """A run whose body is empty."""
+    note("began")
+
+
+@shared_task(base=Task)
+def nothing_bare():
+    """The same as an ordinary Celery task."""
+    note("began")
+
+
+def note(what, task_id=None):
+    """Keep when this was, for `desk.noted`."""
+    now = ticks()
+    client().rpush(f"benchmarks:{what}:{task_id or current_task.request.id}", now)
+
+
+@task_postrun.connect
+def over(sender, task_id, **_):
+    # Connected after the app's own receiver, so its work is done.
+    if sender.name in (nothing.name, nothing_bare.name):
+        note("over", task_id)
 
 
 # -- Steps ----------------------------------------------------------------------------
 
 
-@cache
-def loops():
-    """Ways through `n` items, each with how many a repetition takes."""
-    from celery import current_task
-    from celery_progress.websockets.backend import WebSocketProgressRecorder
-    from rich.console import Console
-    from rich.progress import track
-    from tqdm import tqdm
-
-    nowhere = open("/dev/null", "w")  # noqa: SIM115
-    console = Console(file=nowhere, force_terminal=True)
-    recorder = WebSocketProgressRecorder(current_task)
-
-    def bare(n):
-        for _ in range(n):
-            pass
-
-    def ours(n):
-        for _ in progress.track(range(n)):
-            pass
-
-    def advance(n):
-        for _ in range(n):
-            progress.advance()
-
-    def by_tqdm(n):
-        for _ in tqdm(range(n), file=nowhere):
-            pass
-
-    def by_rich(n):
-        for _ in track(range(n), console=console):
-            pass
-
-    def update_state(n):
-        for i in range(n):
-            current_task.update_state(state="PROGRESS", meta={"current": i})
-
-    def celery_progress(n):
-        for i in range(n):
-            recorder.set_progress(i, n)
-
-    return {
-        "bare loop": (bare, 4_000_000),
-        "track": (ours, 4_000_000),
-        "advance()": (advance, 1_000_000),
-        "tqdm": (by_tqdm, 1_000_000),
-        "rich": (by_rich, 200_000),
-        "update_state": (update_state, 200),
-        "celery-progress": (celery_progress, 40),
-    }
+@shared_task
+def step_cost(path, counts, repetitions):
+    """Nanoseconds a step, by every way in turn; written to `path`."""
+    ways = steps.ways()
+    found = {name: [] for name in counts}
+    for _ in range(repetitions):
+        for name, n in counts.items():
+            begin = perf_counter_ns()
+            for _ in ways[name](n):
+                pass
+            found[name].append((perf_counter_ns() - begin) / n)
+    Path(path).write_text(json.dumps(found))
 
 
 @shared_task
-def step_cost(path, repetitions):
-    """Nanoseconds a step, by every way in turn; written to `path`."""
-    found = {name: [] for name in loops()}
-    for _ in range(repetitions):
-        for name, (loop, n) in loops().items():
-            start = perf_counter_ns()
-            loop(n)
-            found[name].append((perf_counter_ns() - start) / n)
-    Path(path).write_text(json.dumps(found))
+def stroll(way, n, seconds):
+    """`n` steps in `seconds`, or as fast as this way can."""
+    begin, batch = time.monotonic(), max(1, n // 1000)
+    for number in steps.ways()[way](n):
+        if number % batch == 0:
+            time.sleep(max(0, begin + number * seconds / n - time.monotonic()))
+
+
+@shared_task
+def surprise(path, n, seconds):
+    """`n` quick items and a slow one; how many are shown while that one is at work."""
+    shown = {}
+    for name, way, look in steps.shows():
+        for number in way(n + 1):
+            if number == n:
+                time.sleep(seconds)
+                shown[name] = look()
+    Path(path).write_text(json.dumps(shown))
