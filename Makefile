@@ -2,17 +2,19 @@
 # environment that is used as it is; without it, one is made here and kept up to date.
 RUN = $(or $(VENV),.venv)/bin/python
 TEST = $(or $(VENV),.venv-dev)/bin/python
+BENCH = $(or $(VENV),.venv-bench)/bin/python
 
 # What breaks on purpose, by itself and in the real intervals.
 FAULTS = $(TEST) -m pytest -m "nightly or not nightly" tests/faults
 
-.PHONY: help run test firefox faults-all chaos
+.PHONY: help run test firefox faults-all chaos bench
 
 help:
 	@echo "make run      start the site (PORT=8000) until Ctrl-C"
 	@echo "make test     run every test"
 	@echo "make firefox  walk through the site in Firefox, if that is installed"
 	@echo "make faults-all  break everything, with the real intervals (an hour or more)"
+	@echo "make bench    measure it beside others (QUICK=1; ONLY='step latency')"
 	@echo "make chaos    break at random for SECONDS=300, as SEED=... says"
 
 run:
@@ -36,3 +38,7 @@ faults-all:
 chaos:
 	@$(if $(VENV),,bin/venv .venv-dev requirements-dev.txt)
 	@exec $(TEST) -m tests.faults.chaos
+
+bench:
+	@$(if $(VENV),,bin/venv .venv-bench benchmarks/peers.txt)
+	@exec $(BENCH) -m benchmarks $(if $(QUICK),--quick) $(ONLY)
