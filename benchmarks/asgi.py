@@ -10,7 +10,7 @@ from channels.consumer import AsyncConsumer
 from channels.routing import ProtocolTypeRouter, URLRouter
 from django.urls import path
 
-from channels_progress.access import OriginMiddleware
+from channels_progress.origin import OriginMiddleware
 from HomeApp.routing import ws_urlpatterns
 
 

@@ -68,7 +68,7 @@ def begin(task: Task[Any, Any], header: Header) -> None:
         # a body of it may have begun before.
         attempt=task.request.retries + 1 + _comes_again(task, header),
     )
-    lease.progress._wake = get_reporter().wake
+    lease.progress._wake = partial(get_reporter().wake, lease)
     asking, reporter = _Asking(task, lease, get_store()), get_reporter()
     reporter.busy.add(lease)
     try:

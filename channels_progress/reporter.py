@@ -47,15 +47,15 @@ class Reporter:
 
     # -- Called by tasks ----------------------------------------------------------
 
-    def wake(self) -> None:
-        """Let the thread look now."""
-        self._wake.put(None)
+    def wake(self, lease: Lease | None = None) -> None:
+        """Let the thread look now: at this lease, or at all."""
+        self._wake.put(lease)
 
     def add(self, lease: Lease) -> None:
         """Carry this lease's progress from now on."""
         self.leases[lease.id] = lease
         self._ensure()
-        self.wake()
+        self.wake(lease)
 
     def remove(self, lease: Lease) -> None:
         """Its body is over."""
@@ -126,10 +126,15 @@ class Reporter:
         try:
             item = self._wake.get(timeout=self._patience())
             while True:
-                if isinstance(item, Snapshot):
+                if isinstance(item, Lease):
+                    item.due = 0.0
+                elif isinstance(item, Snapshot):
                     messages.append(item)
-                elif item is not None:
-                    waiting.append(item)
+                else:
+                    for lease in list(self.leases.values()):
+                        lease.due = 0.0
+                    if item is not None:
+                        waiting.append(item)
                 item = self._wake.get_nowait()
         except Empty:
             pass
@@ -166,6 +171,7 @@ class Reporter:
         for lease in list(self.leases.values()):
             if (begin := lease.begin) is not None:
                 begin(self.store)
+                lease.due = 0.0
                 caught_up = True
         while self.later:
             try:
@@ -182,6 +188,8 @@ class Reporter:
         now = time.monotonic()
         spoken: list[tuple[Lease, Call]] = []
         for lease in list(self.leases.values()):
+            if lease.due > now:  # one of many in this process has something to say
+                continue
             if lease.number == 0:
                 lease.due = now + conf.HEARTBEAT_INTERVAL
                 continue

@@ -1,14 +1,19 @@
 """The background thread: its throttle, its beats, and what it does in an outage."""
 
+import contextlib
 import subprocess
 import sys
 import threading
 import time
 import uuid
+from functools import partial
 
 import msgpack
 import pytest
 import redis
+from channels_redis.pubsub import RedisPubSubLoopLayer
+from django.conf import settings
+from redis.asyncio.client import Pipeline
 
 from channels_progress import counters, layer, reporter
 from channels_progress.current import Cancelled, Paused, Progress, Superseded
@@ -29,7 +34,7 @@ class Attempt(Hand):
         self.carrier = carrier
         self.create()
         header = Header(run=self.id, owner="o", task="count", pausable=pausable)
-        self.progress = Progress(wake=carrier.wake)
+        self.progress = Progress()
         self.lease = Lease(
             header=header,
             progress=self.progress,
@@ -37,6 +42,7 @@ class Attempt(Hand):
             worker="w|m|1",
             number=lease(self.begin()),
         )
+        self.progress._wake = partial(carrier.wake, self.lease)
         self.lease.sent, self.lease.spoke = self.lease.numbers(), time.monotonic()
         carrier.add(self.lease)
 
@@ -70,6 +76,14 @@ def attempt(store, carrier):
 def look(carrier):
     """Wait until the thread has looked at everything once more."""
     carrier.drain(10)
+
+
+@pytest.fixture
+def crowd(slow, store, carrier):
+    """Runs of one process, whose first look is over."""
+    attempts = [Attempt(store, carrier) for _ in range(20)]
+    look(carrier)
+    return attempts
 
 
 # -- Throttle ---------------------------------------------------------------------
@@ -119,6 +133,57 @@ def test_all_runs_of_a_process_are_one_pipeline(settings, store, carrier):
         attempt.progress.advance()
     for attempt in attempts:
         attempt.wait(1)
+
+
+def test_a_step_of_one_run_is_no_look_at_the_others(crowd, monkeypatch):
+    looked, say = [], Reporter._say
+    monkeypatch.setattr(
+        Reporter, "_say", lambda self, *args: looked.append(args[0]) or say(self, *args)
+    )
+    crowd[7].progress.advance()
+    crowd[7].wait(1)
+    assert {lease.id for lease in looked} == {crowd[7].id}
+
+
+async def test_the_messages_of_many_runs_are_one_round_trip(crowd, monkeypatch):
+    trips, execute = [], Pipeline.execute
+    monkeypatch.setattr(
+        Pipeline, "execute", lambda self: trips.append(len(self)) or execute(self)
+    )
+    with published(crowd) as inbox:
+        await layer.send([attempt.snapshot for attempt in crowd])
+        assert runs_of(inbox, 20) == {attempt.id for attempt in crowd}
+    assert trips == [20]
+
+
+@pytest.mark.parametrize("part", ["_get_group_channel_name", "_get_shard"])
+async def test_a_layer_of_another_build_gets_them_one_by_one(crowd, monkeypatch, part):
+    monkeypatch.setattr(RedisPubSubLoopLayer, part, None)
+    sent = []
+
+    async def group_send(self, group, message):
+        sent.append(message["run"])
+
+    monkeypatch.setattr(RedisPubSubLoopLayer, "group_send", group_send)
+    await layer.send([attempt.snapshot for attempt in crowd])
+    assert sent == [attempt.id for attempt in crowd]
+
+
+@contextlib.contextmanager
+def published(attempts):
+    """What arrives in the groups of these runs."""
+    with redis.Redis.from_url(settings.REDIS_URL) as client, client.pubsub() as inbox:
+        groups = [f"asgi__group__{layer.group(attempt.id)}" for attempt in attempts]
+        inbox.subscribe(*groups)
+        for _ in groups:
+            inbox.get_message(timeout=10)
+        yield inbox
+
+
+def runs_of(inbox, count):
+    """The runs of the next `count` messages."""
+    found = [inbox.get_message(timeout=10) for _ in range(count)]
+    return {msgpack.unpackb(message["data"])["run"] for message in found}
 
 
 def test_a_lease_that_is_removed_is_not_spoken_for(quick, attempt, carrier):
