@@ -46,7 +46,7 @@ def prepare_environment():
     env = os.environ
     env.setdefault("DJANGO_SETTINGS_MODULE", "CeleryProgressbar.settings")
     if not env.get("SECRET_KEY"):
-        data = Path(env.get("DATA_DIR", ROOT / "var"))
+        data = Path(env.get("DATA_DIR") or ROOT / "var")
         env["SECRET_KEY"] = kept_secret(data / "secret_key")
     # Procfile.dev means the commands of this very virtual environment.
     env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', '')}"

@@ -17,7 +17,11 @@ from django.utils.translation import gettext_lazy as _
 from .secret import kept_secret
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-env = os.environ.get
+
+
+def env(name, default=None):
+    """The variable `name`; an empty one is as good as none."""
+    return os.environ.get(name) or default
 
 
 def env_list(name, default=""):
@@ -153,7 +157,9 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024  # bytes
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 DATABASES = {
-    "default": dj_database_url.config(default=f"sqlite:///{DATA_DIR / 'db.sqlite3'}")
+    "default": dj_database_url.parse(
+        env("DATABASE_URL", f"sqlite:///{DATA_DIR / 'db.sqlite3'}")
+    )
 }
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     Path(DATABASES["default"]["NAME"]).parent.mkdir(parents=True, exist_ok=True)
@@ -202,7 +208,7 @@ if env("CHANNEL_LAYER") == "core":
 def progress_overrides():
     """The variables PROGRESS_<NAME>, JSON where they are that, as `<NAME>: value`."""
     for name, text in os.environ.items():
-        if name.startswith("PROGRESS_"):
+        if name.startswith("PROGRESS_") and text:
             try:
                 value = json.loads(text)
             except ValueError:
