@@ -54,6 +54,12 @@ def test_what_is_exported_is_all_there_is():
         getattr(channels_progress, name)
 
 
+def test_every_room_is_on_the_map():
+    rooms = Path(channels_progress.__file__).parent.glob("[a-z]*.py")
+    described = (ROOT / "docs/ARCHITECTURE.md").read_text()
+    assert [room.name for room in rooms if f"`{room.name}`" not in described] == []
+
+
 def test_no_module_shadows_what_is_exported():
     modules = {path.stem for path in PACKAGE}
     assert not modules & set(channels_progress.__all__)

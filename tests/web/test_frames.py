@@ -3,7 +3,7 @@
 import pytest
 
 from channels_progress import wire
-from channels_progress.consumers import Bucket
+from channels_progress.bucket import Bucket
 from channels_progress.errors import Forbidden, Invalid, Malformed
 
 
