@@ -6,7 +6,7 @@ import json
 import os
 import threading
 from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import nullcontext
 from pathlib import Path
 from statistics import median
@@ -73,7 +73,6 @@ class Together:
     def __init__(self):
         self.begun = False
         self.futures = {}
-        self.threads = ThreadPoolExecutor(256)
         self.places = threading.Semaphore(AT_ONCE)
         self.groups = defaultdict(threading.Lock)
 
@@ -84,9 +83,11 @@ class Together:
                 group = self.groups[mark.args[0]] if mark.args else nullcontext()
                 given = self.fixtures(item, request, **mark.kwargs)
                 test = inspect.unwrap(item.obj)
-                self.futures[item.nodeid] = self.threads.submit(
-                    self.call, test, given, group
-                )
+                future = self.futures[item.nodeid] = Future()
+                # A daemon: a session that was stopped does not wait for the rest.
+                threading.Thread(
+                    target=self.call, args=(future, test, given, group), daemon=True
+                ).start()
 
     def fixtures(self, item, request, lab="shared_lab"):
         callspec = getattr(item, "callspec", None)
@@ -97,15 +98,21 @@ class Together:
                 given[name] = request.getfixturevalue(fixture)
         return given
 
-    def call(self, test, given, group):
-        with group, self.places:
-            try:
-                done = test(**given)
-                if inspect.iscoroutine(done):
-                    asyncio.run(done)
-            finally:
-                if "lab" in given:
-                    given["lab"].dismiss()
+    def call(self, future, test, given, group):
+        try:
+            with group, self.places:
+                future.set_result(self.outcome(test, given))
+        except BaseException as error:  # pytest's own are no Exceptions
+            future.set_exception(error)
+
+    def outcome(self, test, given):
+        try:
+            done = test(**given)
+            if inspect.iscoroutine(done):
+                asyncio.run(done)
+        finally:
+            if "lab" in given:
+                given["lab"].dismiss()
 
 
 @pytest.hookimpl(tryfirst=True)
