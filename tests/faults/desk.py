@@ -44,7 +44,7 @@ def say(**message):
 
 
 def start(task, kwargs, owner, key=None, title="", watch=True):
-    task = app.tasks[f"tests.faults.tasks.{task}"]
+    task = app.tasks[task if "." in task else f"tests.faults.tasks.{task}"]
     started = runs.start(task, kwargs, owner=owner, key=key, title=title)
     if watch:
         watched.setdefault(started.run, None)

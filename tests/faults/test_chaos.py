@@ -3,10 +3,9 @@
 import pytest
 
 from tests.faults import chaos
+from tests.faults.lab import REAL
 
-pytestmark = pytest.mark.nightly
 
-
-def test_a_short_chaos(capsys):
-    with capsys.disabled():
-        assert chaos.run(seed=7, seconds=20) == 0
+@pytest.mark.together
+def test_a_short_chaos():
+    assert chaos.run(seed=7, seconds=60 if REAL else 15) == 0
