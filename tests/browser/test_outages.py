@@ -1,5 +1,7 @@
 """The line that says why nothing moves: what breaks here is real."""
 
+import re
+
 import pytest
 import pytest_asyncio
 from playwright.async_api import expect
@@ -52,6 +54,26 @@ def close(socket):
 
 def swallow(_socket):
     """Let nothing through in either direction."""
+
+
+async def test_a_proxy_that_answers_for_the_server_is_not_believed(anew, stack):
+    """A page that polls gets an error page of it, and then one that calls itself OK."""
+    page = await anew(stack)
+    statuses = [502, 200]
+
+    async def answer(route):
+        if not statuses:
+            return await route.continue_()
+        page = "<html>Please come back later.</html>"
+        status = statuses.pop(0)
+        await route.fulfill(status=status, content_type="text/html", body=page)
+
+    await page.route(re.compile("/progress/runs/.+/"), answer)
+    await page.route_web_socket("**/ws/**", close)
+    await start(page, "gen_random", speed=7)
+    await expect(bar(page, connection="polling")).to_be_visible()
+    await expect(bar(page, state="succeeded")).to_be_visible()
+    assert not statuses
 
 
 @pytest.mark.parametrize("proxy", [close, swallow])
