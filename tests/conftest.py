@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from django.conf import settings
+from django.utils import translation
 
 from tests.client import Visitor
 from tests.stack import Stack, Valkey
@@ -36,6 +37,13 @@ def pytest_sessionfinish(session):
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if os.environ.get("CI") and reporter and reporter.stats.get("skipped"):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(autouse=True)
+def own_language():
+    """What a visitor speaks ends with a test: a request leaves it to its thread."""
+    yield
+    translation.deactivate()
 
 
 @pytest.fixture(scope="session")
