@@ -163,3 +163,13 @@ async def test_a_file_that_is_too_large_is_not_sent_at_all(page, tmp_path):
     await expect(problem).to_contain_text("The file has 300 MB. Allowed is a CSV file")
     await expect(page.get_by_label("CSV file")).to_be_focused()
     assert "POST" not in sent
+
+
+async def test_a_file_from_a_page_that_is_too_old_says_so(anew, stack, table):
+    page = await anew(stack)  # whose console may speak of the 403
+    await page.goto("/tasks/import_rows/")
+    await page.context.clear_cookies(name="csrftoken")
+    await page.get_by_label("CSV file").set_input_files(table)
+    await page.get_by_role("button", name="Import").click()
+    problem = page.locator("#upload [role=alert]")
+    await expect(problem).to_have_text("This page is too old. Reload it and try again.")

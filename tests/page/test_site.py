@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from django.contrib.staticfiles import finders
+from django.test import Client
 
 from HomeApp.templatetags.charts import peaks, spectrum
 from HomeApp.templatetags.figures import grouped
@@ -81,6 +82,14 @@ def test_a_page_that_offers_a_start_names_the_viewer_and_is_never_cached(client)
 @pytest.mark.django_db
 def test_a_task_that_does_not_exist_is_not_found(client):
     assert client.get("/tasks/nothing/").status_code == 404
+
+
+@pytest.mark.django_db
+def test_a_form_that_may_be_forged_is_refused_on_a_page_of_the_site():
+    answer = Client(enforce_csrf_checks=True).post("/", {"speed": 5})
+    assert answer.status_code == 403
+    assert b"<h1>That page was too old</h1>" in answer.content
+    assert b"site-head" in answer.content
 
 
 @pytest.mark.django_db

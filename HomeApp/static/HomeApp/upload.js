@@ -40,6 +40,7 @@ function show(share) {
 /* The request has followed the redirect to the run; or it brought this page with errors. */
 function finish({ responseURL, responseText, status }) {
   if (status === 200 && responseURL !== form.action) return location.assign(responseURL);
+  if (status === 403) return fail(form.dataset.stale);
   const page = new DOMParser().parseFromString(responseText, "text/html");
   const texts = [...page.querySelectorAll("#upload .wrong-text")].map((node) => node.textContent);
   fail(texts.join(" ").trim() || form.dataset.broken);
