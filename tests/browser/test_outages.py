@@ -76,6 +76,21 @@ async def test_a_proxy_that_answers_for_the_server_is_not_believed(anew, stack):
     assert not statuses
 
 
+NO_SOCKETS = """window.WebSocket = class {
+  static OPEN = 1;
+  constructor() { throw new DOMException("Not here", "SecurityError"); }
+};"""
+
+
+async def test_a_browser_that_allows_no_websockets_at_all_polls(page):
+    await page.add_init_script(NO_SOCKETS)
+    await page.goto("/")
+    await page.get_by_label("Speed").fill("20")
+    await page.get_by_role("button", name="Start").click()
+    await expect(bar(page, connection="polling")).to_be_visible()
+    await expect(bar(page, state="succeeded")).to_be_visible()
+
+
 @pytest.mark.parametrize("proxy", [close, swallow])
 async def test_start_works_without_websockets(anew, stack, proxy):
     page = await anew(stack)

@@ -71,7 +71,12 @@ export class Connection {
   #connect() {
     clearTimeout(this.#retry);
     this.#retry = 0;
-    const socket = (this.#socket = new WebSocket(socketUrl(this.#path)));
+    let socket;
+    try {
+      socket = this.#socket = new WebSocket(socketUrl(this.#path));
+    } catch {
+      return this.#lose(1006); // this browser, or an extension of it, lets none be made
+    }
     this.#deadline = performance.now() + OPENING;
     this.#watchdog = setInterval(() => {
       if (performance.now() > this.#deadline) this.#lose(1006);
