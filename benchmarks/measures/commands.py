@@ -18,7 +18,7 @@ def measure(quick):
     opened = {way: [] for way in SHARE}
     with Bench(concurrency=1) as bench:
         run(bench, "track", 1000, 0.5)  # what a worker does once is not counted
-        for _ in range(1 if quick else 3):
+        for _ in range(1 if quick else 2):
             for way, share in SHARE.items():
                 commands, connections = run(bench, way, STEPS // share, SECONDS / share)
                 sent[way].append(commands * share)
