@@ -13,7 +13,7 @@ import time
 import traceback
 from pathlib import Path
 
-from benchmarks import machine, plots, table
+from benchmarks import machine, model, plots, table
 
 RESULTS = Path(__file__).with_name("results.json")
 MEASURES = (
@@ -48,6 +48,8 @@ def main():
     if not options.quick and results:
         plots.draw(results)
         table.write(results)
+        if set(results["measures"]) == set(MEASURES):
+            model.write(results)
     if failed:
         sys.exit(f"Not measured: {', '.join(failed)}")
 

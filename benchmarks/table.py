@@ -3,14 +3,13 @@
 from pathlib import Path
 
 from benchmarks.figures import Check, Row, met, ratios, spread
+from benchmarks.page import fill
 
 README = Path(__file__).with_name("README.md")
-BEGIN, END = "<!-- written by make bench -->\n", "<!-- end -->\n"
 KEPT = {True: "yes", False: "**no**", None: ""}
 HEAD = """\
 | measure | ours | beside | | ours / beside | budget | kept |
-|---|--:|---|--:|--:|--:|---|
-"""
+|---|--:|---|--:|--:|--:|---|"""
 
 
 def text(row):
@@ -28,23 +27,16 @@ def text(row):
 
 
 def write(results):
-    """Put the machine and the table into the README, between the marks."""
-    head, _, rest = README.read_text().partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    README.write_text(head + BEGIN + body(results) + END + tail)
-
-
-def body(results):
-    parts = ["", ", ".join(f"{k} {v}" for k, v in results["machine"].items()), ""]
-    for found in results["measures"].values():
-        for row in found["rows"]:
-            parts += lines(row_of(row))
+    """Put machine, table and moments into the README."""
+    measures = results["measures"]
+    machine = ", ".join(f"{name} {value}" for name, value in results["machine"].items())
+    rows = [row_of(row) for found in measures.values() for row in found["rows"]]
     when = "; ".join(
         f"{name} {found['when']} UTC, {found['seconds']} s, load before {found['load']}"
-        for name, found in results["measures"].items()
+        for name, found in measures.items()
     )
-    machine, *table = parts[1:2], HEAD.rstrip(), *parts[3:]
-    return "\n".join(["", *machine, "", *table, "", f"Measured: {when}.", "", ""])
+    table = "\n".join([HEAD, *(line for row in rows for line in lines(row))])
+    fill(README, f"{machine}\n\n{table}\n\nMeasured: {when}.\n")
 
 
 def row_of(kept):

@@ -16,7 +16,7 @@ from channels_progress import runs, watch
 from channels_progress.courier import couriers
 from channels_progress.run import Details, Snapshot
 from channels_progress.store import SCRIPT, Store, get_store
-from tests.core.test_cost import tapped
+from tests.core.test_cost import connections, tapped
 from tests.web.conftest import Tab, anonymous, owner_of
 from tests.web.test_watch import steady
 
@@ -129,6 +129,51 @@ async def test_a_message_to_many_sockets_is_one_task(begun, monkeypatch):
         for tab in tabs:
             assert (await tab.next())["percent"] == 50
     assert len(carriers) == 1
+
+
+@pytest.fixture
+def envelopes(monkeypatch):
+    """The runs whose envelope was put together, each as often as that happened."""
+    made, envelope = [], Snapshot.envelope
+    monkeypatch.setattr(
+        Snapshot, "envelope", lambda self: made.append(self.id) or envelope(self)
+    )
+    return made
+
+
+async def test_a_message_to_many_sockets_is_one_envelope(begun, envelopes):
+    cookie = anonymous()
+    hand = await begun(owner_of(cookie))
+    async with contextlib.AsyncExitStack() as stack:
+        tabs = [await stack.enter_async_context(Tab(cookie=cookie)) for _ in range(4)]
+        for tab in tabs:
+            await tab.watch(hand.run)
+        await steady(hand.run)
+        envelopes.clear()
+        for number in (50, 60):
+            await hand.tell(hand.report(number))
+            for tab in tabs:
+                assert (await tab.next())["percent"] == number
+    assert envelopes == [hand.run] * 2
+
+
+async def test_a_viewer_more_is_no_subscription_and_no_connection(begun, site):
+    cookie = anonymous()
+    hand = await begun(owner_of(cookie))
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def look():
+            tab = await stack.enter_async_context(Tab(cookie=cookie))
+            await tab.watch(hand.run)
+            await steady(hand.run)
+
+        await look()
+        before = connections(site)
+        with tapped(site) as tap:
+            for _ in range(3):
+                await look()
+        assert connections(site) == before + 1  # the tap's
+    assert {command.split()[0] for command in tap.commands} & {"SUBSCRIBE"} == set()
 
 
 def test_the_largest_live_message_without_its_texts():
