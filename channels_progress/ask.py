@@ -12,6 +12,7 @@ from channels_progress.conf import conf
 from channels_progress.errors import Forbidden, Invalid
 from channels_progress.force import force as end_by_force
 from channels_progress.layer import tell
+from channels_progress.log import told
 from channels_progress.models import Run
 from channels_progress.publish import publish
 from channels_progress.read import get, unavailable
@@ -86,7 +87,7 @@ def resume(id: str) -> Snapshot:
     try:
         publish(row, hop, "resume", answer.snapshot().queued)
     except Exception as error:  # kombu's transports raise what they like
-        logger.warning("Run %s could not be resumed: %r", id, error)
+        logger.warning("Run %s could not be resumed: %s", id, told(error))
         _repause(id, hop)
         raise unavailable() from error
     tell(id)

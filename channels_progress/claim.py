@@ -14,6 +14,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from channels_progress import access, history
+from channels_progress.log import told
 from channels_progress.models import Run
 from channels_progress.store import ERRORS, Call, get_store
 
@@ -45,7 +46,9 @@ def _claim_stored(ids: list[str], name: str, owner: str) -> None:
             part = ids[first : first + AT_ONCE]
             get_store().pipeline([Call("claim", id, values) for id in part])
     except ERRORS as error:
-        logger.warning("%d runs of %s keep their owner: %r", len(ids), name, error)
+        logger.warning(
+            "%d runs of %s keep their owner: %s", len(ids), name, told(error)
+        )
 
 
 @receiver(user_logged_in, dispatch_uid="channels_progress")
@@ -58,7 +61,7 @@ def signed_in(request: HttpRequest | None, user: Any, **_: Any) -> None:
     try:
         claim([name], user)
     except history.ERRORS as error:  # nobody is kept out for that
-        logger.warning("The runs of %s were not claimed: %r", name, error)
+        logger.warning("The runs of %s were not claimed: %s", name, told(error))
     names = [each for each in access.claimed(session) if each != name]
     session[access.CLAIMED] = [*names[1 - REMEMBERED :], name]
     access.renew(request)
@@ -72,4 +75,4 @@ def signed_out(request: HttpRequest | None, user: Any, **_: Any) -> None:
         try:
             claim(names, user)
         except history.ERRORS as error:
-            logger.warning("Late runs were not claimed: %r", error)
+            logger.warning("Late runs were not claimed: %s", told(error))

@@ -15,6 +15,7 @@ from channels.layers import get_channel_layer
 
 from channels_progress import runs
 from channels_progress.conf import conf
+from channels_progress.log import told
 
 logger = logging.getLogger("channels_progress")
 
@@ -115,7 +116,9 @@ class Ear:
             self._failed.add(run)
             if isinstance(error, RuntimeError):  # the layer was flushed: a new channel
                 self._reset()
-            logger.debug("The group of run %s could not be changed: %r", run, error)
+            logger.debug(
+                "The group of run %s could not be changed: %s", run, told(error)
+            )
 
     async def _listen(self) -> bool:
         """Open the channel and listen to it; False where the layer is down."""
@@ -123,7 +126,7 @@ class Ear:
             async with asyncio.timeout(LAYER_TIMEOUT):
                 self._channel = await self._layer.new_channel()
         except Exception as error:  # see _turn
-            logger.warning("The channel layer cannot be reached: %r", error)
+            logger.warning("The channel layer cannot be reached: %s", told(error))
             return False
         loop = asyncio.get_running_loop()
         self._listener = loop.create_task(self._hear(self._channel))
@@ -141,7 +144,7 @@ class Ear:
             try:
                 message = await self._layer.receive(channel)
             except Exception as error:  # see _turn
-                logger.warning("The channel layer cannot be heard: %r", error)
+                logger.warning("The channel layer cannot be heard: %s", told(error))
                 await asyncio.sleep(pause * random.uniform(0.5, 1))
                 pause = min(2 * pause, longest)
                 self.renew()

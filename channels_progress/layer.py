@@ -19,6 +19,7 @@ from channels.layers import channel_layers, get_channel_layer
 
 from channels_progress import counters
 from channels_progress.conf import conf
+from channels_progress.log import told
 from channels_progress.run import HEAD, Snapshot
 
 logger = logging.getLogger("channels_progress")
@@ -92,7 +93,7 @@ async def _send_together(snapshots: Sequence[Snapshot]) -> bool:
                         pipe.publish(channel, body)
                     await pipe.execute()
     except Exception as error:  # a message that comes twice does no harm
-        logger.info("Messages could not be sent together: %r", error)
+        logger.info("Messages could not be sent together: %s", told(error))
         return False
     return True
 
@@ -110,4 +111,4 @@ async def _send(id: str, message: dict[str, Any]) -> None:
             # The first send after a cut connection always fails.
             if last:
                 counters.bump("messages_dropped")
-                logger.info("A message of run %s was lost: %r", id, error)
+                logger.info("A message of run %s was lost: %s", id, told(error))

@@ -1,4 +1,4 @@
-"""One structured line a transition, for those who run it at night."""
+"""What is logged, for those who run it at night: one line a transition, and causes."""
 
 from __future__ import annotations
 
@@ -25,3 +25,8 @@ def transition(header: Header, answer: Answer, worker: str = "") -> None:
     }
     line = " ".join(f"{name}={value}" for name, value in fields.items())
     logger.info("%s", line, extra={"progress": fields})
+
+
+def told(error: BaseException) -> str:
+    """An error's kind and its text: the repr of redis-py's has no text."""
+    return f"{type(error).__name__}: {error}"

@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 from channels_progress import history
 from channels_progress.conf import conf
 from channels_progress.errors import Forbidden, ProgressError, Unavailable
+from channels_progress.log import told
 from channels_progress.models import Run
 from channels_progress.run import Snapshot
 from channels_progress.store import ERRORS, Stored, get_store
@@ -38,7 +39,7 @@ def _tell() -> None:
     kind = type(error).__name__
     if error is not None and now - _told.get(kind, -math.inf) > QUIET:
         _told[kind] = now
-        logger.warning("What viewers ask for is unavailable: %s: %s", kind, error)
+        logger.warning("What viewers ask for is unavailable: %s", told(error))
 
 
 def read(ids: Iterable[str]) -> dict[str, Snapshot | ProgressError]:

@@ -19,6 +19,7 @@ from typing import Any, Final
 from channels_progress import counters, layer
 from channels_progress.conf import conf
 from channels_progress.lease import Lease
+from channels_progress.log import told
 from channels_progress.run import Snapshot
 from channels_progress.store import ERRORS, Answer, Call, Store
 from channels_progress.threads import spawn
@@ -291,7 +292,7 @@ class Breaker:
 
     def trip(self, error: Exception) -> None:
         if not self.open:
-            logger.warning("The progress store cannot be reached: %r", error)
+            logger.warning("The progress store cannot be reached: %s", told(error))
         self.open = True
 
     def reset(self) -> None:

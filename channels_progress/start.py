@@ -22,6 +22,7 @@ from channels_progress.conf import conf
 from channels_progress.errors import Invalid, TooMany
 from channels_progress.header import Kind
 from channels_progress.legible import TITLE_CHARACTERS, text
+from channels_progress.log import told
 from channels_progress.models import Run
 from channels_progress.publish import publish
 from channels_progress.read import get, unavailable
@@ -217,7 +218,7 @@ def _launch(row: Run, *, new: bool = False) -> Snapshot:
     try:
         publish(row, hop, "start", queued.queued)
     except Exception as error:  # kombu's transports raise what they like
-        logger.warning("Run %s could not be queued: %r", row.pk, error)
+        logger.warning("Run %s could not be queued: %s", row.pk, told(error))
         if _withdraw(store, row, hop):
             raise unavailable() from error
         return get(row.pk)
