@@ -195,8 +195,17 @@ export class TaskProgress extends HTMLElement {
     for (const form of this.querySelectorAll("[data-verb]")) {
       const fits = VERBS[form.dataset.verb]?.(envelope, this.#asked) && link !== "refused";
       if (form.hidden === !fits) continue;
+      if (form.contains(document.activeElement)) this.#rescue();
       form.hidden = !fits;
     }
+  }
+
+  /* The focus goes from a button that is taken away to the bar: no other button gets its key. */
+  #rescue() {
+    const bar = this.#part("bar");
+    if (!bar) return;
+    bar.tabIndex = -1;
+    bar.focus({ preventScroll: true });
   }
 
   #part(name) {
@@ -222,9 +231,10 @@ export class TaskProgress extends HTMLElement {
     if (!form.dataset.verb || form.dataset.verb === "again") return; // which leaves the page
     event.preventDefault();
     const button = form.querySelector("button");
-    button.disabled = true;
+    if (button.hasAttribute("aria-disabled")) return;
+    button.setAttribute("aria-disabled", "true"); // a disabled one would lose the focus
     this.#text("problem", await this.#post(form));
-    button.disabled = false;
+    button.removeAttribute("aria-disabled");
   }
 
   async #post(form) {
