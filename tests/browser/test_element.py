@@ -141,7 +141,7 @@ async def test_an_element_that_is_moved_goes_on(running):
     await running.evaluate(
         """() => {
           const element = document.querySelector("task-progress");
-          document.querySelector("#result").append(element);
+          document.querySelector("main").append(element);
         }"""
     )
     await running.evaluate(OBSERVE)
@@ -162,6 +162,21 @@ async def test_two_elements_share_one_socket_as_do_two_copies_of_the_script(page
     )
     await expect(bar(page, state="succeeded")).to_have_count(2)
     assert len(sockets) == 1
+
+
+async def test_what_one_element_was_rendered_with_is_news_for_the_others(page):
+    await start(page, "gen_random", speed=1000)
+    await expect(bar(page, state="succeeded")).to_be_visible()
+    await page.evaluate(
+        """() => {
+          const older = document.querySelector("task-progress");
+          const newer = older.cloneNode(true);
+          const envelope = { ...older.snapshot.envelope, rev: 1000, message: "News" };
+          newer.setAttribute("envelope", JSON.stringify(envelope));
+          document.querySelector("main").append(newer);
+        }"""
+    )
+    await expect(part(page, "message")).to_have_text(["News", "News"])
 
 
 async def test_a_finished_run_needs_no_socket(page):

@@ -64,7 +64,7 @@ export class Hub {
     const run = this.#run(id);
     run.token ||= token;
     run.src ||= src;
-    if (snapshot?.supersedes(run.snapshot)) run.snapshot = snapshot;
+    if (snapshot?.supersedes(run.snapshot)) this.#spread(run, snapshot); // to those here before
     run.listeners.add(listener);
     if (run.snapshot && run.snapshot !== snapshot) listener.snapshot(run.snapshot);
     this.#ask(run);
@@ -103,12 +103,16 @@ export class Hub {
       run.unavailable = false;
       const snapshot = new Snapshot(frame);
       if (snapshot.supersedes(run.snapshot)) {
-        run.snapshot = snapshot;
-        for (const listener of [...run.listeners]) listener.snapshot(snapshot);
+        this.#spread(run, snapshot);
         if (snapshot.finished) this.#settle();
       }
     }
     this.#tell();
+  }
+
+  #spread(run, snapshot) {
+    run.snapshot = snapshot;
+    for (const listener of [...run.listeners]) listener.snapshot(snapshot);
   }
 
   /* Too many runs for one socket are as if no news could be had: of these, none comes. */
