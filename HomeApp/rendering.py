@@ -5,6 +5,7 @@ from functools import cache
 
 import httpx
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from HomeApp.render_service import url
 
@@ -64,10 +65,11 @@ class Course:
         misses = self.misses + 1
         if now - self.since > PATIENCE:
             raise GivenUp(_("The render service is of no help: %s") % problem)
-        message = _("%(problem)s Asked %(count)s times.") % {
-            "problem": problem,
-            "count": misses,
-        }
+        message = ngettext(
+            "%(problem)s Asked %(count)s time.",
+            "%(problem)s Asked %(count)s times.",
+            misses,
+        ) % {"problem": problem, "count": misses}
         return Course(self.since, self.done, self.total, misses=misses, message=message)
 
 

@@ -106,3 +106,15 @@ def above_total(seconds=10):
     """Say 80 steps, and count to 100."""
     begin(80)
     walk(seconds)
+
+
+# What a viewer is going to see of each.
+SEEN = {
+    "fail_midway": gettext_lazy("Keeps its number, and says why."),
+    "retry_twice": gettext_lazy("Gives up twice, waits, and counts its tries."),
+    "crash_process": gettext_lazy("Is taken up again, but not for ever."),
+    "hang_silently": gettext_lazy("Hears no cancel, and can be forced."),
+    "no_total": gettext_lazy("A bar without an end, and without a promise."),
+    "wrong_total": gettext_lazy("The end moves away, and the bar goes back."),
+    "above_total": gettext_lazy("Goes past its end, and the bar says so."),
+}

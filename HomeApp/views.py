@@ -13,6 +13,7 @@ from channels_progress import access, catalogue, runs
 from channels_progress.errors import Invalid, ProgressError
 from HomeApp.forms import TroubleForm
 from HomeApp.receipts import Receipt
+from HomeApp.trouble import SEEN
 
 
 @never_cache
@@ -54,7 +55,11 @@ def task(request, slug):
 @require_safe
 def trouble(request):
     """The page of the tasks that go wrong."""
-    tasks = [each for each in catalogue.all().values() if each.form is TroubleForm]
+    tasks = [
+        {"slug": slug, "title": declared.title, "seen": SEEN[slug]}
+        for slug, declared in catalogue.all().items()
+        if declared.form is TroubleForm
+    ]
     context = {"page": "trouble", "tasks": tasks, "form": TroubleForm()}
     return render(request, "HomeApp/trouble.html", context | {"key": uuid4().hex})
 
@@ -74,6 +79,7 @@ def run(request, run):
     context = {
         "snapshot": snapshot,
         "run": envelope,
+        "file": source_file(snapshot.task),
         "again": resolve_url("again", run),
         "receipt": Receipt.of(envelope),
         "result_template": result_template(envelope),
@@ -89,6 +95,12 @@ def start_page(slug):
     if declared.form is TroubleForm:
         return resolve_url("trouble")
     return resolve_url("task", slug)
+
+
+def source_file(slug):
+    """Where to read the task; None for one that is not declared any more."""
+    declared = catalogue.get(slug)
+    return declared and declared.task.__module__.replace(".", "/") + ".py"
 
 
 def result_template(envelope):

@@ -20,6 +20,7 @@ SAMPLES = range(21)
 
 SILENT = 5  # s without a sign of life from the worker, as in line.js
 TAKEN = 2  # s in the queue that need no remark
+SOON = 3  # s that are not counted down where another service is asked again and again
 
 
 def words() -> dict[str, str]:
@@ -47,19 +48,19 @@ def words() -> dict[str, str]:
         "attempt": _("{attempt}"),
         "attempt.of": _("{attempt} of {attempts}"),
         "reference": _("Reference: {reference}"),
-        "line.offline": _("This browser is offline. This was known {time} ago."),
+        "line.offline": _("This browser is offline. What you see is {time} old."),
         "line.unreachable": _(
-            "The server cannot be reached; trying again. This was known {time} ago."
+            "The server cannot be reached; trying again. What you see is {time} old."
         ),
         "line.unavailable": _(
-            "The server has no news of it now; trying again. This was known {time} ago."
+            "The server has no news now; trying again. What you see is {time} old."
         ),
         "line.signed-out": _("You were signed out. Sign in again to follow this run."),
         "line.refused": _(FORBIDDEN),
         "line.queued": _("Queued for {time}, no worker has taken it yet."),
         "line.retry": _("The next try is due."),
         "line.retry.in": _("Next try in {time}."),
-        "line.poll": _("Asking the other service how far it is."),
+        "line.poll": _("Another service is at work; asking it how far it is."),
         "line.poll.in": _("Another service is at work; asking it again in {time}."),
         "line.redelivery": _("Its worker stopped. Another one will take it up."),
         "line.redelivery.in": _("Its worker stopped. It is taken up again in {time}."),
@@ -193,11 +194,12 @@ def line(envelope: dict[str, Any]) -> str:
         late = age("queued") > TAKEN
         return say["line.queued"].format(time=duration(age("queued"))) if late else ""
     if state == "waiting":
-        name = f"line.{envelope['reason'] or 'redelivery'}"
+        reason = envelope["reason"] or "redelivery"
+        name = f"line.{reason}"
         if name not in say:  # during a deploy, a worker may know more reasons
             return ""
         until = ((envelope["due"] or 0) - envelope["now"]) / 1000
-        if until > 0:
+        if until > (SOON if reason == "poll" else 0):
             return say[f"{name}.in"].format(time=duration(until + 1))
         return say[name]
     if state == "lost":

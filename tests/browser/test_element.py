@@ -81,6 +81,17 @@ async def test_older_news_is_dropped(page):
     await expect(part(page, "percent")).to_have_text("100%")
 
 
+async def test_a_task_that_asks_again_and_again_does_not_flicker(page):
+    await start(page, "gen_random", speed=1000)
+    await expect(bar(page, state="succeeded")).to_be_visible()
+    waiting = {"rev": 1000, "state": "waiting", "reason": "poll", "ended": None}
+    await page.evaluate(RECEIVE, waiting)
+    await expect(bar(page, state="waiting")).to_be_visible()
+    await page.evaluate(OBSERVE)
+    await page.evaluate(RECEIVE, {"rev": 1001, "state": "running", "reason": None})
+    assert await touched(page) == set()
+
+
 async def test_html_is_text_wherever_it_comes_from(page):
     await start(page, "gen_random", speed=1000)
     await expect(bar(page, state="succeeded")).to_be_visible()

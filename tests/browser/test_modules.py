@@ -101,9 +101,10 @@ async def test_no_estimate_no_time_remaining(call):
     ]
 
 
-LINE = """async ({line}, envelope, link, asked) => {
+LINE = """async ({line}, envelope, link, asked, held = 0) => {
   const { Snapshot } = await import("/static/channels_progress/snapshot.js");
-  return line(envelope && new Snapshot(envelope), link, asked)?.[0] ?? null;
+  const snapshot = envelope && new Snapshot(envelope, performance.now() - held * 1000);
+  return line(snapshot, link, asked)?.[0] ?? null;
 }"""
 FRESH = {"now": NOW, "seen": NOW, "changed": NOW, "queued": NOW - 60_000}
 
@@ -127,6 +128,8 @@ FRESH = {"now": NOW, "seen": NOW, "changed": NOW, "queued": NOW - 60_000}
         ("line.retry.in", "live", {"reason": "retry", "due": NOW + 5000}),
         ("line.retry", "live", {"reason": "retry", "due": NOW - 5000}),
         ("line.poll", "live", {"reason": "poll", "due": None}),
+        ("line.poll", "live", {"reason": "poll", "due": NOW + 1000}),
+        ("line.poll.in", "live", {"reason": "poll", "due": NOW + 9000}),
         ("line.redelivery", "live", {"reason": None, "due": None}),
         (None, "live", {"reason": "of a later version"}),
         ("line.paused", "live", {"state": "paused"}),
@@ -139,9 +142,42 @@ async def test_silence_has_a_reason(call, name, link, fields):
     assert await call("line", LINE, envelope, link, 0) == name
 
 
+async def test_a_worker_is_not_called_silent_because_the_server_was_not_asked(call):
+    envelope = {**FRESH, "state": "running", "seen": NOW - 2000}
+    assert await call("line", LINE, envelope, "live", 0, 6) is None
+
+
 async def test_a_cancel_without_an_answer_says_so(call):
     envelope = {**FRESH, "state": "cancelling"}
     assert await call("line", LINE, envelope, "live", 11) == "line.unanswered"
+
+
+STEADY = """async ({Steady}, moments) => {
+  const { Snapshot } = await import("/static/channels_progress/snapshot.js");
+  const clock = performance.now;
+  const steady = new Steady();
+  const shown = moments.map(([ms, envelope]) => {
+    performance.now = () => ms;
+    return steady.of(new Snapshot(envelope)).envelope.state;
+  });
+  performance.now = clock;
+  return shown;
+}"""
+RUNNING = {"state": "running"}
+POLL = {"state": "waiting", "reason": "poll"}
+
+
+@pytest.mark.parametrize(
+    ("moments", "shown"),
+    [
+        ([[0, POLL], [500, RUNNING], [1500, POLL], [3000, RUNNING]], ["waiting"] * 4),
+        ([[0, POLL], [500, RUNNING], [2500, RUNNING]], ["waiting"] * 2 + ["running"]),
+        ([[0, POLL], [500, {**RUNNING, "asked": "pause"}]], ["waiting", "running"]),
+        ([[0, {**POLL, "reason": "retry"}], [500, RUNNING]], ["waiting", "running"]),
+    ],
+)
+async def test_a_question_to_another_service_is_no_change(call, moments, shown):
+    assert await call("steady", STEADY, moments) == shown
 
 
 WORDING = """({Wording}, method, ...values) => new Wording()[method](...values)"""
@@ -211,6 +247,11 @@ MILESTONE = "({milestone}, before, after) => milestone(before, after)"
         (
             {"state": "running", "percent": 24},
             {"state": "running", "percent": 25},
+            "percent",
+        ),
+        (
+            {"state": "waiting", "percent": 24},
+            {"state": "waiting", "percent": 25},
             "percent",
         ),
         ({"state": "running"}, {"state": "lost"}, "state"),

@@ -173,14 +173,14 @@ def test_an_error_of_the_service_is_a_miss(service):
     go(40 / FRAMES_PER_SECOND)
     Handler.jobs["/jobs/broken"] = broken
     course = rendering.ask("broken", 100, "broken", Course(NOW), NOW)
-    assert course.message == "The render service has an error (500). Asked 1 times."
+    assert course.message == "The render service has an error (500). Asked 1 time."
 
 
 def test_a_service_that_is_down_is_a_miss(monkeypatch):
     monkeypatch.setenv("RENDER_URL", "http://127.0.0.1:1")
     rendering.client.cache_clear()
     course = rendering.ask("down", 100, "steady", Course(NOW), NOW)
-    assert course.message == "The render service does not answer. Asked 1 times."
+    assert course.message == "The render service does not answer. Asked 1 time."
     rendering.client().close()
     rendering.client.cache_clear()
 

@@ -115,6 +115,14 @@ def test_a_units_forms_are_those_of_0_to_20_things():
         ({"state": "waiting", "reason": "retry", "due": NOW}, "The next try is due."),
         ({"state": "waiting", "reason": "of a later version"}, ""),
         (
+            {"state": "waiting", "reason": "poll", "due": NOW + 1000},
+            "Another service is at work; asking it how far it is.",
+        ),
+        (
+            {"state": "waiting", "reason": "poll", "due": NOW + 9000},
+            "Another service is at work; asking it again in 10 s.",
+        ),
+        (
             {"state": "waiting"},
             "Its worker stopped. Another one will take it up.",
         ),

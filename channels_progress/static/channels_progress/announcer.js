@@ -2,6 +2,7 @@
 
 const QUARTER = 25; // percent
 const TROUBLE = new Set(["lost"]);
+const ACTIVE = new Set(["running", "waiting"]);
 
 let region = null;
 
@@ -25,7 +26,7 @@ export function milestone(before, after) {
     const back = TROUBLE.has(before.state) || after.attempt > before.attempt;
     if (after.state !== "running" || before.state === "queued" || back) return "state";
   }
-  const passed = quarter(after) > quarter(before) && after.state === "running";
+  const passed = quarter(after) > quarter(before) && ACTIVE.has(after.state);
   return passed ? "percent" : null;
 }
 

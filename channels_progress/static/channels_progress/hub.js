@@ -5,7 +5,7 @@ import { Poller } from "./poller.js";
 import { Snapshot } from "./snapshot.js";
 
 const FALLBACK = 4_000; // ms without a socket before HTTP takes over
-const STALE = 5_000; // ms after which an unfinished run is asked for again
+const STALE = 3_000; // ms after which an unfinished run is asked for again
 const TICK = 1_000; // ms between two looks at ages
 const HUBS = Symbol.for("channels_progress.hubs");
 

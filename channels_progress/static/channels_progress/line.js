@@ -3,6 +3,7 @@
 const SILENT = 5; // s without a sign of life from the worker
 const SLOW = 10; // s without a change from a worker that lives
 const TAKEN = 2; // s in the queue that need no remark
+const SOON = 3; // s that are not counted down where another service is asked again and again
 export const UNANSWERED = 10; // s after which a cancel may be forced
 
 /* What a run waits for, as far as this page knows: during a deploy, a worker may know more. */
@@ -29,14 +30,15 @@ const STATES = {
     const reason = snapshot.envelope.reason ?? "redelivery";
     if (!REASONS.has(reason)) return null;
     const until = snapshot.until("due");
-    return until ? [`line.${reason}.in`, "", Math.ceil(until)] : [`line.${reason}`, ""];
+    const counts = until > (reason === "poll" ? SOON : 0);
+    return counts ? [`line.${reason}.in`, "", Math.ceil(until)] : [`line.${reason}`, ""];
   },
   paused: () => ["line.paused", ""],
   lost: (snapshot) => ["line.lost", "trouble", snapshot.age("seen")],
   cancelling: (snapshot, asked) =>
     asked > UNANSWERED ? ["line.unanswered", "trouble", asked] : ["line.cancelling", ""],
   running: (snapshot) => {
-    if (snapshot.age("seen") > SILENT) return ["line.silent", "trouble", snapshot.age("seen")];
+    if (snapshot.ageThen("seen") > SILENT) return ["line.silent", "trouble", snapshot.age("seen")];
     if (snapshot.envelope.asked === "pause") return ["line.pausing", ""];
     return snapshot.age("changed") > SLOW ? ["line.slow", "", snapshot.age("changed")] : null;
   },

@@ -23,6 +23,11 @@ export class Snapshot {
     return then == null ? null : Math.max(0, (now - then) / 1000 + this.held);
   }
 
+  /* The same at the moment when this was sent: what the server knew, not what it has not told. */
+  ageThen(field) {
+    return this.age(field) - this.held;
+  }
+
   /* Seconds until one of the envelope's times, never negative. */
   until(field) {
     const { now, [field]: then } = this.envelope;

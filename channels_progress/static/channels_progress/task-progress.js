@@ -15,10 +15,11 @@ import { Countdown } from "./countdown.js";
 import { hubFor } from "./hub.js";
 import { line, UNANSWERED } from "./line.js";
 import { FINISHED, Snapshot } from "./snapshot.js";
+import { Steady } from "./steady.js";
 import { Wording } from "./wording.js";
 
 const NOBODY = "00000000-0000-0000-0000-000000000000"; // stands for the run in addresses
-const SLOW = 10; // s without a change, after which no time remaining is honest
+const SLOW = 10; // s without a change, after which no rate and no time remaining is honest
 
 let wording;
 
@@ -37,6 +38,7 @@ export class TaskProgress extends HTMLElement {
 
   #snapshot = null;
   #announced = null;
+  #steady = new Steady();
   #countdown = new Countdown();
   #cancelSeen = null;
   #refused = false;
@@ -70,6 +72,7 @@ export class TaskProgress extends HTMLElement {
     if (!this.#ready || before === after) return;
     this.#leave?.();
     this.#snapshot = this.#announced = this.#cancelSeen = null;
+    this.#steady = new Steady();
     this.#countdown.estimate(null);
     this.#follow();
   }
@@ -136,7 +139,7 @@ export class TaskProgress extends HTMLElement {
     if (document.hidden || !this.isConnected) return;
     const link = this.#refused ? "refused" : this.finished ? "done" : this.#hub?.link(this.getAttribute("run"));
     this.#attribute(this, "connection", link ?? "connecting");
-    const snapshot = this.#snapshot;
+    const snapshot = this.#snapshot && this.#steady.of(this.#snapshot);
     if (snapshot) {
       this.#attribute(this, "state", snapshot.envelope.state);
       this.#numbers(snapshot);
@@ -157,7 +160,7 @@ export class TaskProgress extends HTMLElement {
     this.#text("percent", wording.percent(percent));
     this.#text("count", wording.count(envelope));
     this.#text("message", message);
-    this.#text("rate", state === "running" || FINISHED.has(state) ? wording.rate(envelope) : "");
+    this.#text("rate", FINISHED.has(state) || (state === "running" && !stale(snapshot)) ? wording.rate(envelope) : "");
     this.#text("remaining", this.#remaining(snapshot));
     this.#text("elapsed", elapsed(snapshot, ended));
     const tries = attempts ? "attempt.of" : "attempt";
@@ -168,8 +171,7 @@ export class TaskProgress extends HTMLElement {
 
   #remaining(snapshot) {
     const seconds = this.#countdown.read();
-    if (seconds === null || snapshot.age("changed") > SLOW || snapshot.held > SLOW) return "";
-    return wording.duration(seconds);
+    return seconds === null || stale(snapshot) ? "" : wording.duration(seconds);
   }
 
   /* Without a total there is no value, so the bar is indeterminate. */
@@ -256,6 +258,8 @@ export class TaskProgress extends HTMLElement {
     }
   }
 }
+
+const stale = (snapshot) => snapshot.age("changed") > SLOW || snapshot.held > SLOW;
 
 function elapsed(snapshot, ended) {
   const { started } = snapshot.envelope;
