@@ -28,6 +28,7 @@ logger = logging.getLogger("channels_progress")
 
 BEAT: Final = '{"type":"beat"}'
 SIGNED_OUT: Final = 4401
+REFUSED: Final = 4403
 SLOTS: Final = 16  # seats take turns in as many groups, not all at the same moment
 AT_ONCE: Final = 500  # runs read in one round trip
 OUTAGE: Final = 2.0  # s after which viewers are told that nothing can be known
@@ -301,7 +302,7 @@ class Watch:
             self._unavailable(topic, found)
         else:
             for seat, place in self._dismiss(topic):
-                seat.tell(found.payload(place.ref))
+                _refuse(seat, run, place)
         return found
 
     def _unavailable(self, topic: Topic, error: ProgressError) -> None:
@@ -367,7 +368,7 @@ class Watch:
             for run in refused:
                 if place := seat.places.get(run):
                     self.leave(seat, run)
-                    seat.tell(Forbidden().payload(place.ref))
+                    _refuse(seat, run, place)
 
     def gauges(self) -> dict[str, int]:
         """How many sockets are open, and how many runs they watch."""
@@ -391,6 +392,13 @@ async def _every(
             await act()
         except Exception:
             logger.exception("%s failed", act)
+
+
+def _refuse(seat: Seat, run: str, place: Place) -> None:
+    """Tell a socket that it watches this run no longer, and end one that was for it."""
+    seat.tell(Forbidden().payload(place.ref))
+    if seat.until == run:
+        seat.outbox.close(REFUSED)
 
 
 def _again(error: ProgressError) -> ProgressError:

@@ -198,6 +198,16 @@ def delete_row(run):
     Run.objects.filter(pk=run).delete()
 
 
+async def test_a_start_socket_ends_with_a_run_that_has_vanished(site, cookie):
+    async with Tab("/ws/start/gen_random/", cookie) as tab:
+        run = (await tab.until(type="run"))["run"]
+        await steady(run)
+        get_store().client.delete(get_store().key(run))
+        await runs.in_thread(delete_row, run)
+        assert await tab.closed() == 4403
+        assert tab.seen[-1]["code"] == "forbidden"
+
+
 # -- A store that cannot be reached
 
 
