@@ -96,7 +96,7 @@ class RunAdmin(Base):
 
     @admin.display(description=_("run"), ordering="title")
     def name(self, row: Run) -> str:
-        return row.title or row.task.rpartition(".")[2]
+        return row.title or row.slug
 
     @admin.display(description=_("state"), ordering="state")
     def state_now(self, row: Any) -> str:

@@ -12,7 +12,7 @@ from channels_progress.conf import conf
 from channels_progress.errors import Forbidden, Invalid
 from channels_progress.force import force as end_by_force
 from channels_progress.layer import tell
-from channels_progress.log import told
+from channels_progress.log import told, transition
 from channels_progress.models import Run
 from channels_progress.publish import publish
 from channels_progress.read import get, unavailable
@@ -56,11 +56,12 @@ def _ask(id: str, verb: str) -> Snapshot:
         raise unavailable() from error
     if answer.code == "missing" and verb == "cancel":
         _cancel_row(id)
-    elif answer.code == "done":
-        logger.info("Run %s: %s asked, %s at once", id, verb, answer.state)
     if answer.code in ("done", "asked"):
         tell(id)
-    return get(id)
+    snapshot = get(id)
+    if answer.code == "done" and answer.was != answer.state:
+        transition(snapshot.task, answer)
+    return snapshot
 
 
 def _cancel_row(id: str) -> None:
@@ -83,21 +84,24 @@ def resume(id: str) -> Snapshot:
     if answer.code != "resumed":
         return get(id)
     hop = int(answer.extra[0])
+    transition(row.slug, answer)
     history.reopen(id, hop=hop)  # before it may end
     try:
         publish(row, hop, "resume", answer.snapshot().queued)
     except Exception as error:  # kombu's transports raise what they like
         logger.warning("Run %s could not be resumed: %s", id, told(error))
-        _repause(id, hop)
+        _repause(row, hop)
         raise unavailable() from error
     tell(id)
     return get(id)
 
 
-def _repause(id: str, hop: int) -> None:
+def _repause(row: Run, hop: int) -> None:
     try:
-        if get_store().call("repause", id, hop=hop).code == "done":
-            _close(id)
+        answer = get_store().call("repause", row.pk, hop=hop)
+        if answer.code == "done":
+            transition(row.slug, answer)
+            _close(row.pk)
     except ERRORS as error:
         raise unavailable() from error
 

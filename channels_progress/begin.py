@@ -205,7 +205,7 @@ class _Asking:
         again = _redelivered(self.task) or self.mark
         if again and answer.was in (RUNNING, WAITING):
             counters.bump("restarts")
-        transition(lease.header, answer, lease.worker)
+        transition(lease.header.task, answer, lease.worker)
         lease.number, lease.started = int(number), head.started
         lease.attempt = progress.attempt = head.attempt
         lease.silence = int(silence) / 1000
@@ -227,7 +227,7 @@ class _Asking:
     def _ended(self, answer: Answer) -> None:
         """A wish that waited was fulfilled, or the hop has begun too often."""
         stored = self.store.read([self.lease.id])[self.lease.id]
-        transition(self.lease.header, answer, self.lease.worker)
+        transition(self.lease.header.task, answer, self.lease.worker)
         get_reporter().send(stored.snapshot)
         record(stored.snapshot, hop=stored.hop, cursor=stored.cursor)
         if answer.state == CANCELLED:

@@ -75,7 +75,7 @@ def _bury(
     )
     if answer.code != "ok":
         return
-    transition(header, answer)
+    transition(header.task, answer, str(Worker.here()))
     snapshot = answer.snapshot(stored.snapshot.members if stored else "")
     get_reporter().send(snapshot)
     record(snapshot, hop=header.hop)

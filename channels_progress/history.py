@@ -78,7 +78,7 @@ def snapshot(row: Run, lost_after: int) -> Snapshot:
     document: dict[str, Any] = row.document or {}
     if row.state:
         return _document_snapshot(row, document, now)
-    details = Details(run=row.pk, task=row.task.rpartition(".")[2], title=row.title)
+    details = Details(run=row.pk, task=row.slug, title=row.title)
     return Snapshot(
         id=row.pk,
         now=now,

@@ -141,7 +141,7 @@ class _Write:
             counters.bump("writes_refused")
             logger.info("The end of run %s was refused: %s", lease.id, answer.code)
             return
-        transition(lease.header, answer, lease.worker)
+        transition(lease.header.task, answer, lease.worker)
         snapshot = answer.snapshot(str(self.call.values["doc"]))
         get_reporter().send(snapshot)
         if snapshot.finished or snapshot.state == PAUSED:

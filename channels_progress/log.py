@@ -5,18 +5,18 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from channels_progress.header import Header
 from channels_progress.store import Answer
 
 logger: Final = logging.getLogger("channels_progress.transitions")
 
 
-def transition(header: Header, answer: Answer, worker: str = "") -> None:
-    """Log where a run went, as `key=value` pairs and as fields of the record."""
+def transition(task: str, answer: Answer, worker: str = "") -> None:
+    """Log where a run of `task` (its slug) went, as `key=value` pairs and as the dict
+    `progress` of the record. Without a `worker`, it was the web."""
     snapshot = answer.snapshot()
     fields = {
-        "run": header.run,
-        "task": header.task,
+        "run": answer.id,
+        "task": task,
         "attempt": snapshot.attempt,
         "from": answer.was,
         "to": snapshot.state,

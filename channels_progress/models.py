@@ -50,3 +50,8 @@ class Run(models.Model):
 
     def __str__(self) -> str:
         return f"{self.title or self.task} ({self.id})"
+
+    @property
+    def slug(self) -> str:
+        """The task as viewers know it: the last part of Celery's name."""
+        return self.task.rpartition(".")[2]

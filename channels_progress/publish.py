@@ -35,12 +35,11 @@ def connection() -> Any:
 
 def publish(row: Run, hop: int, kind: Kind, queued: int) -> None:
     """Publish the run's message with this hop; raises what kombu's transport does."""
-    slug = row.task.rpartition(".")[2]
-    declared = catalogue.get(slug)
+    declared = catalogue.get(row.slug)
     header = Header(
         run=row.pk,
         owner=row.owner,
-        task=slug,
+        task=row.slug,
         title=row.title,
         hop=hop,
         kind=kind,

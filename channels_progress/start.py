@@ -22,7 +22,7 @@ from channels_progress.conf import conf
 from channels_progress.errors import Invalid, TooMany
 from channels_progress.header import Kind
 from channels_progress.legible import TITLE_CHARACTERS, text
-from channels_progress.log import told
+from channels_progress.log import told, transition
 from channels_progress.models import Run
 from channels_progress.publish import publish
 from channels_progress.read import get, unavailable
@@ -186,11 +186,11 @@ def _again(id: str) -> Started | None:
 def _launch(row: Run, *, new: bool = False) -> Snapshot:
     """Create the run in the store and publish it, or leave neither; the run then."""
     store = get_store()
-    declared = catalogue.get(row.task.rpartition(".")[2])
+    declared = catalogue.get(row.slug)
     task = current_app.tasks[row.task]
     details = Details(
         run=row.pk,
-        task=row.task.rpartition(".")[2],
+        task=row.slug,
         title=row.title,
         attempts=None if task.max_retries is None else task.max_retries + 1,
         pausable=bool(declared and declared.pausable),
@@ -214,6 +214,8 @@ def _launch(row: Run, *, new: bool = False) -> Snapshot:
     # have died, or the answer to it got lost.
     if answer.state != QUEUED:
         return get(row.pk)
+    if answer.code == "created":
+        transition(row.slug, answer)
     queued, hop = answer.snapshot(members, owner=row.owner), int(answer.extra[0])
     try:
         publish(row, hop, "start", queued.queued)
@@ -233,6 +235,7 @@ def _withdraw(store: Store, row: Run, hop: int) -> bool:
         return True  # still queued there: the same key publishes it once more
     if answer.code != "done":
         return False
+    transition(row.slug, answer)
     history.close(answer.snapshot(_members(store, row.pk)))
     return True
 

@@ -53,6 +53,19 @@ def test_a_queued_run_is_cancelled_at_once(hop):
     assert hop.begin().code == "cancelled"
 
 
+def test_what_the_web_moves_is_one_structured_line_each_in_the_log(hop, caplog):
+    caplog.set_level("INFO", "channels_progress")
+    for ask in (runs.pause, runs.resume, runs.cancel, runs.cancel):
+        ask(hop.id)
+    lines = [r.progress for r in caplog.records if hasattr(r, "progress")]
+    assert [(line["from"], line["to"], line["reason"]) for line in lines] == [
+        ("queued", "paused", ""),
+        ("paused", "queued", "resume"),
+        ("queued", "cancelled", "asked"),
+    ]
+    assert {(line["run"], line["task"]) for line in lines} == {(hop.id, "stoppable")}
+
+
 def test_a_waiting_run_is_cancelled_at_once(hop):
     hop.end(begun(hop), 1, "waiting", reason="retry", next=2)
     assert runs.cancel(hop.id).shown == "cancelled"

@@ -96,6 +96,16 @@ def test_a_start_makes_a_row_a_hash_and_a_message(quiet):
     assert quiet() == 1
 
 
+def test_a_start_is_one_structured_line_in_the_log(quiet, caplog):
+    caplog.set_level("INFO", "channels_progress")
+    run = begin(key="k").run
+    begin(key="k")
+    lines = [r.progress for r in caplog.records if hasattr(r, "progress")]
+    assert [(line["run"], line["from"], line["to"]) for line in lines] == [
+        (run, "", "queued")
+    ]
+
+
 def test_what_is_started_runs(play):
     done = threading.Event()
     until(play(lambda task: done.set()), "succeeded")
