@@ -18,6 +18,7 @@ from typing import Any, Final
 from django.db import DataError, close_old_connections
 
 from channels_progress import history
+from channels_progress.reporter import get_reporter
 from channels_progress.run import Snapshot
 from channels_progress.threads import spawn
 
@@ -34,9 +35,10 @@ class Recorder:
         self._lock = threading.Lock()
         self._started = self._behind = False
 
-    def write(self, write: Callable[[], None], what: str) -> None:
-        """Write now, or as soon as the database answers again."""
-        if not self._behind:
+    def write(self, write: Callable[[], None], what: str, *, wait: bool = True) -> None:
+        """Write now, or as soon as the database answers again; in another thread
+        where the calling one must not wait."""
+        if wait and not self._behind:
             try:
                 write()
                 return
@@ -82,7 +84,8 @@ class Recorder:
 def record(snapshot: Snapshot, *, hop: int | None = None, cursor: str = "") -> None:
     """Write an end or a pause to the history."""
     write = partial(history.close, snapshot, hop=hop, cursor=cursor)
-    get_recorder().write(write, f"The end of run {snapshot.id}")
+    wait = not get_reporter().is_this_thread()
+    get_recorder().write(write, f"The end of run {snapshot.id}", wait=wait)
 
 
 _recorder: Recorder | None = None

@@ -42,6 +42,7 @@ class Reporter:
         """What could not be written before: each raises as long as it cannot."""
         self._wake: SimpleQueue[Any] = SimpleQueue()
         self._started = False
+        self._thread = 0
         self._lock = threading.Lock()
         self._pause = 0.0
         self._resting = 0.0
@@ -91,6 +92,10 @@ class Reporter:
         if not done.wait(seconds):
             logger.warning("Progress was still under way when the process ended.")
 
+    def is_this_thread(self) -> bool:
+        """Whether this is the thread that must go on speaking for all runs."""
+        return self._thread == threading.get_native_id()
+
     # -- The thread ---------------------------------------------------------------
 
     def _ensure(self) -> None:
@@ -101,6 +106,7 @@ class Reporter:
             spawn(self._run)
 
     def _run(self) -> None:
+        self._thread = threading.get_native_id()
         loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
         waiting: list[threading.Event] = []

@@ -1,7 +1,9 @@
 """What happens before a body, in a real worker: it takes the lease, or does not run."""
 
+import contextlib
 import json
 import os
+import sqlite3
 import subprocess
 import threading
 import time
@@ -489,6 +491,25 @@ def test_a_run_comes_back_though_the_history_cannot_be_read(far, away, gate, qui
         wait_for(lambda: far.stored, "the run back")
     gate.open()
     finished(far)
+
+
+def test_a_database_that_hangs_silences_no_run(far, away, gate):
+    other = Hand(get_store())
+    for hand in (far, other):
+        hand.create()
+    deliver(other, lambda task: gate.wait())
+    gate.arrival()
+    away.freeze()
+    deliver(far, lambda task: "done")
+    wait_for(lambda: get_reporter().later, "the end kept")
+    with contextlib.closing(sqlite3.connect(connection.settings_dict["NAME"])) as lock:
+        lock.execute("BEGIN IMMEDIATE")
+        away.thaw()
+        wait_for(lambda: far.snapshot.finished, "the end said")
+        seen = other.snapshot.seen
+        wait_for(lambda: other.snapshot.seen > seen, "a beat", timeout=10)
+    gate.open()
+    finished(other)
 
 
 def test_what_should_not_have_begun_says_no_end(far, away):
