@@ -3,6 +3,7 @@
 from typing import Any
 
 from django import forms
+from django.core.validators import EMPTY_VALUES
 from django.utils.translation import gettext_lazy as _
 
 from HomeApp import uploads
@@ -11,8 +12,17 @@ from HomeApp import uploads
 NAME_LENGTH = 100
 
 
-class GenRandomForm(forms.Form):
-    """How fast gen_random goes; without a parameter it takes the default."""
+class DefaultsForm(forms.Form):
+    """Whose fields take their initial value where none was given."""
+
+    def clean(self) -> None:
+        for name, value in self.cleaned_data.items():
+            if value in EMPTY_VALUES:
+                self.cleaned_data[name] = self.fields[name].initial
+
+
+class GenRandomForm(DefaultsForm):
+    """How fast gen_random goes."""
 
     speed = forms.FloatField(
         label=_("Speed"),
@@ -26,10 +36,6 @@ class GenRandomForm(forms.Form):
             _("Enter a number from 0.5 to 1,000."),
         ),
     )
-
-    def clean_speed(self) -> float:
-        speed = self.cleaned_data["speed"]
-        return self.fields["speed"].initial if speed is None else speed
 
 
 class FftRandomForm(forms.Form):
@@ -83,7 +89,7 @@ class ImportRowsForm(forms.Form):
         return {"path": uploads.keep(file), "name": file.name[:NAME_LENGTH]}
 
 
-class RenderForm(forms.Form):
+class RenderForm(DefaultsForm):
     """What the service elsewhere is to render, and how well it behaves."""
 
     frames = forms.IntegerField(
@@ -101,6 +107,7 @@ class RenderForm(forms.Form):
     mood = forms.ChoiceField(
         label=_("The service"),
         required=False,
+        initial="steady",
         choices={
             "steady": _("works as it should"),
             "slow": _("is slow"),
@@ -113,15 +120,8 @@ class RenderForm(forms.Form):
         },
     )
 
-    def clean_frames(self) -> int:
-        frames = self.cleaned_data["frames"]
-        return self.fields["frames"].initial if frames is None else frames
 
-    def clean_mood(self) -> str:
-        return self.cleaned_data["mood"] or "steady"
-
-
-class TroubleForm(forms.Form):
+class TroubleForm(DefaultsForm):
     """How long a task of the trouble page takes."""
 
     seconds = forms.FloatField(
@@ -136,7 +136,3 @@ class TroubleForm(forms.Form):
             _("Enter a number from 0.5 to 20."),
         ),
     )
-
-    def clean_seconds(self) -> float:
-        seconds = self.cleaned_data["seconds"]
-        return self.fields["seconds"].initial if seconds is None else seconds
