@@ -65,9 +65,9 @@ def answers_json(view: Answer) -> Answer:
 
 
 @require_POST
-@access.offers_start
 @answers_json
 @csrf_checked
+@access.offers_start
 def start(request: HttpRequest, task: str) -> HttpResponseBase:
     """Start a task: from a form, or from JSON as on the wire, `params` and `key`.
 

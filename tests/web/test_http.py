@@ -167,6 +167,11 @@ def test_a_page_without_scripts_gets_the_refusal_as_a_page(checked):
     assert response["Content-Type"].startswith("text/html")
 
 
+def test_a_forged_request_does_not_make_its_viewer_somebody_else(checked):
+    """A browser sends no Lax cookie along with it, and takes one from the answer."""
+    assert "progress_viewer" not in start(checked).cookies
+
+
 def test_who_has_the_secret_of_a_page_is_let_in(checked):
     checked.get("/")
     secret = checked.cookies["csrftoken"].value
