@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
@@ -25,7 +24,6 @@ from channels_progress.run import HEAD, Snapshot
 logger = logging.getLogger("channels_progress")
 
 SEND_TIMEOUT: Final = 2.0  # s
-PUBSUB: Final = "channels_redis.pubsub.RedisPubSubChannelLayer"
 HEAD_FIELDS: Final = (*HEAD, "now")
 
 
@@ -58,7 +56,7 @@ async def send(snapshots: Sequence[Snapshot]) -> None:
     """Send the messages of these snapshots at once; what gets lost, gets lost."""
     if len(snapshots) == 1:  # which is most often so, and a task less
         await _send(snapshots[0].id, message(snapshots[0]))
-    elif not await _send_together(snapshots):
+    else:
         await asyncio.gather(*(_send(s.id, message(s)) for s in snapshots))
 
 
@@ -66,36 +64,6 @@ def tell(id: str) -> None:
     """Tell the watchers that the store has news of a run; losing it costs 2 s."""
     news = {"type": "progress.run", "run": id, "head": None, "text": None}
     async_to_sync(_send)(id, news)
-
-
-async def _send_together(snapshots: Sequence[Snapshot]) -> bool:
-    """Send them in one round trip, where the layer is Redis pub/sub; False where not.
-
-    One by one, as its `group_send` does it, 20 messages take five times as long. What
-    this uses is the layer's own: whatever it meets there, the public way is left.
-    """
-    layer = get_channel_layer(conf.CHANNEL_LAYER)
-    kind = type(layer)
-    if f"{kind.__module__}.{kind.__qualname__}" != PUBSUB:
-        return False
-    try:
-        inner, parcels = layer._get_layer(), defaultdict(list)
-        for snapshot in snapshots:
-            channel = inner._get_group_channel_name(group(snapshot.id))
-            parcel = (channel, layer.serialize(message(snapshot)))
-            parcels[inner._get_shard(channel)].append(parcel)
-        async with asyncio.timeout(SEND_TIMEOUT):
-            for shard, sent in parcels.items():
-                async with shard._lock:
-                    shard._ensure_redis()
-                    pipe = shard._redis.pipeline(transaction=False)
-                    for channel, body in sent:
-                        pipe.publish(channel, body)
-                    await pipe.execute()
-    except Exception as error:  # a message that comes twice does no harm
-        logger.info("Messages could not be sent together: %s", told(error))
-        return False
-    return True
 
 
 async def _send(id: str, message: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """The background thread, one a process, that carries progress out.
 
 First the store, then the group message. A tick is one pipeline of reports for all
-runs of the process and one gather of messages for those that were accepted.
+runs of the process, and one round trip of messages for those that were accepted.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from channels_progress import counters, layer
 from channels_progress.conf import conf
+from channels_progress.express import Express
 from channels_progress.lease import Lease
 from channels_progress.log import told
 from channels_progress.run import Snapshot
@@ -107,7 +108,7 @@ class Reporter:
 
     def _run(self) -> None:
         self._thread = threading.get_native_id()
-        loop = asyncio.new_event_loop()
+        loop, express = asyncio.new_event_loop(), Express()
         asyncio.set_event_loop(loop)
         waiting: list[threading.Event] = []
         while True:
@@ -115,7 +116,7 @@ class Reporter:
             waiting += asked
             try:
                 messages += self._tick()
-                if messages:
+                if messages and not express.send(loop, messages):
                     loop.run_until_complete(layer.send(messages))
             except Exception:  # the thread must outlive whatever it meets
                 logger.exception("The reporter met an error and goes on.")

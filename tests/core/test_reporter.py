@@ -1,5 +1,6 @@
 """The background thread: its throttle, its beats, and what it does in an outage."""
 
+import asyncio
 import contextlib
 import subprocess
 import sys
@@ -13,10 +14,11 @@ import pytest
 import redis
 from channels_redis.pubsub import RedisPubSubLoopLayer
 from django.conf import settings
-from redis.asyncio.client import Pipeline
+from redis.client import Pipeline
 
 from channels_progress import counters, layer, reporter
 from channels_progress.current import Cancelled, Paused, Progress, Superseded
+from channels_progress.express import Express
 from channels_progress.header import Header
 from channels_progress.lease import Lease, Samples, significant
 from channels_progress.reporter import Breaker, Reporter
@@ -145,28 +147,90 @@ def test_a_step_of_one_run_is_no_look_at_the_others(crowd, monkeypatch):
     assert {lease.id for lease in looked} == {crowd[7].id}
 
 
-async def test_the_messages_of_many_runs_are_one_round_trip(crowd, monkeypatch):
+def test_the_messages_of_many_runs_are_one_round_trip(crowd, express, monkeypatch):
     trips, execute = [], Pipeline.execute
     monkeypatch.setattr(
         Pipeline, "execute", lambda self: trips.append(len(self)) or execute(self)
     )
+    snapshots = [attempt.snapshot for attempt in crowd]
+    trips.clear()
     with published(crowd) as inbox:
-        await layer.send([attempt.snapshot for attempt in crowd])
+        assert express(snapshots)
         assert runs_of(inbox, 20) == {attempt.id for attempt in crowd}
     assert trips == [20]
 
 
-@pytest.mark.parametrize("part", ["_get_group_channel_name", "_get_shard"])
-async def test_a_layer_of_another_build_gets_them_one_by_one(crowd, monkeypatch, part):
-    monkeypatch.setattr(RedisPubSubLoopLayer, part, None)
-    sent = []
+def test_a_message_is_what_the_layer_would_have_sent(attempt, express, loop):
+    with published([attempt]) as inbox:
+        assert express([attempt.snapshot])
+        loop.run_until_complete(layer.send([attempt.snapshot]))
+        ours, layers = (inbox.get_message(timeout=10)["data"] for _ in range(2))
+    both = [msgpack.unpackb(data) for data in (ours, layers)]
+    assert both[0].keys() == both[1].keys()
+    assert both[0]["text"] == both[1]["text"]
 
-    async def group_send(self, group, message):
-        sent.append(message["run"])
 
-    monkeypatch.setattr(RedisPubSubLoopLayer, "group_send", group_send)
-    await layer.send([attempt.snapshot for attempt in crowd])
-    assert sent == [attempt.id for attempt in crowd]
+@pytest.mark.parametrize("part", [{"_get_group_channel_name": None}, {"_shards": ()}])
+def test_a_layer_of_another_build_is_asked(attempt, express, monkeypatch, part):
+    init = RedisPubSubLoopLayer.__init__
+
+    def other(self, *args, **kwargs):
+        init(self, *args, **kwargs)
+        vars(self).update(part)
+
+    monkeypatch.setattr(RedisPubSubLoopLayer, "__init__", other)
+    assert not express([attempt.snapshot])
+
+
+@pytest.mark.parametrize(
+    ("backend", "hosts"),
+    [
+        ("channels_redis.core.RedisChannelLayer", ["redis://127.0.0.1:1"]),
+        ("channels.layers.InMemoryChannelLayer", None),
+        ("channels_redis.pubsub.RedisPubSubChannelLayer", ["redis://a", "redis://b"]),
+        ("channels_redis.pubsub.RedisPubSubChannelLayer", [("127.0.0.1", 1)]),
+        (
+            "channels_redis.pubsub.RedisPubSubChannelLayer",
+            [{"address": "redis://127.0.0.1:1", "retry": "an object of asyncio's"}],
+        ),
+    ],
+)
+def test_another_layer_is_asked(attempt, express, settings, backend, hosts):
+    config = {"hosts": hosts} if hosts else {}
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": backend, "CONFIG": config}}
+    assert not express([attempt.snapshot])
+
+
+def test_a_message_that_is_lost_is_counted(attempt, express, settings, monkeypatch):
+    lost = []
+    monkeypatch.setattr(counters, "bump", lambda *args: lost.append(args))
+    snapshots = [attempt.snapshot] * 2
+    host = {"address": f"redis://127.0.0.1:{free_port()}"}
+    layers = {**settings.CHANNEL_LAYERS["default"], "CONFIG": {"hosts": [host]}}
+    settings.CHANNEL_LAYERS = {"default": layers}
+    assert express(snapshots)
+    assert lost == [("messages_dropped", 2)]
+
+
+def test_a_cut_connection_costs_no_message(attempt, express, valkey):
+    with published([attempt]) as inbox:
+        assert express([attempt.snapshot])
+        valkey.client.client_kill_filter(_type="normal", skipme=True)
+        assert express([attempt.snapshot])
+        assert runs_of(inbox, 2) == {attempt.id}
+
+
+@pytest.fixture
+def loop():
+    loop = asyncio.new_event_loop()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture
+def express(loop):
+    """`express(snapshots)`: whether they were sent by the short way."""
+    return partial(Express().send, loop)
 
 
 @contextlib.contextmanager
@@ -444,7 +508,7 @@ def test_the_thread_outlives_whatever_it_meets(far, monkeypatch, caplog):
         raise ZeroDivisionError
 
     with monkeypatch.context() as broken:
-        broken.setattr(layer, "send", fail)
+        broken.setattr(Express, "send", fail)
         far.progress.advance()
         wait_for(lambda: "The reporter met an error" in caplog.text, "the error")
     far.progress.advance()
