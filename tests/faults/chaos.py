@@ -14,7 +14,7 @@ import sys
 import time
 from collections import Counter
 
-from tests.faults.lab import Lab, Refused
+from tests.faults.lab import Lab, Refused, messages_of
 from tests.faults.pages import Page, arrived, essence, opened, owner_of
 from tests.faults.proxy import Proxy
 from tests.stack import Valkey, wait_for
@@ -53,6 +53,17 @@ class ChaosLab(Lab):
         super().close()
         self.broker.close()
         self.proxy.close()
+
+    def messages_left(self, run):
+        """Its messages in the broker."""
+        return messages_of(self.broker.client, run)
+
+    def lines_about(self, run):
+        """What the logs of everybody say of it."""
+        for log in sorted(self.directory.glob("*.log")):
+            for line in log.read_text(errors="replace").splitlines():
+                if run.id in line:
+                    yield f"{log.stem}: {line}"
 
 
 class Chaos:
@@ -220,6 +231,9 @@ class Chaos:
             for run in self.runs:
                 if not ended(run):
                     print("never ended:", run.id, run.story(), run.log[-1][1])
+                    print("its bodies:", run.begins, run.noted("end"))
+                    print("its messages:", self.lab.messages_left(run))
+                    print(*self.lab.lines_about(run), sep="\n")
 
     def verdict(self):
         wrong, longest = 0, 0.0

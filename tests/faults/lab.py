@@ -259,6 +259,13 @@ class Run:
         return self.lab.desk("result", run=self.id)
 
 
+def messages_of(client, run):
+    """Its messages in a Redis broker, waiting or held by some worker."""
+    lists = [k for k in client.scan_iter() if client.type(k) == "list"]
+    waiting = [text for key in lists for text in client.lrange(key, 0, -1)]
+    return [t for t in (*waiting, *client.hvals("unacked")) if run.id in t]
+
+
 class Lab(Stack):
     """
     `with Lab() as lab:` has Valkey and a desk; workers are hired as they are needed.
@@ -406,11 +413,7 @@ class Lab(Stack):
         return self.valkey.client.llen(owner)
 
     def messages_of(self, run):
-        """Its messages in a Redis broker, waiting or held by some worker."""
-        client = self.valkey.client
-        lists = [k for k in client.scan_iter() if client.type(k) == "list"]
-        waiting = [text for key in lists for text in client.lrange(key, 0, -1)]
-        return [t for t in (*waiting, *client.hvals("unacked")) if run.id in t]
+        return messages_of(self.valkey.client, run)
 
     def logs(self, lines=60):
         desk = self.directory / "desk.log"

@@ -269,9 +269,9 @@ async def read_on(reader, runs):
     """Read until the server has closed, or has told of every run that it has ended:
     whether it has closed, and the runs whose end was told."""
     finished = set()
-    await reader.readuntil(b"\r\n\r\n")
     try:
         async with asyncio.timeout(60):
+            await reader.readuntil(b"\r\n\r\n")
             while len(finished) < len(runs):
                 kind, length = await reader.readexactly(2)
                 if length == 126:

@@ -217,6 +217,7 @@ def test_force_ends_the_process_of_a_silent_body(lab, measure):
     assert run.now()["state"] == "cancelled"
 
 
+@pytest.mark.together(lab="impatient_lab")
 def test_force_names_the_process_and_not_a_parked_duplicate(lab):
     worker = lab.hire("force-twice", concurrency=2)
     run = lab.start("silent", owner="force-twice")
