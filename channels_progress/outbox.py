@@ -127,7 +127,10 @@ class Outbox:
                 await self._send(message)
             if self._code is not None and self.open:
                 self.open = False
-                await close(self._send, self._code)
+                taken = await close(self._send, self._code)
+                if not taken and self._task is not None:
+                    # A flood that goes on would keep it from its end.
+                    self._task.cancel()
         except Exception as error:  # servers raise what they like when a reader is gone
             self.drop(f"sending failed: {error!r}")
         finally:
@@ -151,18 +154,20 @@ def _direct(send: Send) -> Send:
     return send
 
 
-async def close(send: Send, code: int) -> None:
+async def close(send: Send, code: int) -> bool:
     """Close a socket; where the server refuses the code, with one of 4000 to 4099.
 
-    Whatever it is but 1000 and 44xx, the page comes back.
+    Whatever it is but 1000 and 44xx, the page comes back. False is for a reader who
+    does not take it; the server drops them once the application has ended.
     """
     try:
         async with asyncio.timeout(CLOSE_TIMEOUT):
             await send({"type": "websocket.close", "code": code})
     except TimeoutError:
-        pass  # it does not read; the server drops it once the application has ended
+        return False
     except Exception:
         await send({"type": "websocket.close", "code": 3000 + code})
+    return True
 
 
 def teach_daphne() -> None:

@@ -100,8 +100,20 @@ async def test_a_code_that_the_server_refuses_becomes_one_that_comes_back(reader
 async def test_a_close_that_is_never_taken_is_given_up(reader, monkeypatch):
     monkeypatch.setattr(outbox, "CLOSE_TIMEOUT", 0.01)
     reader.gate.clear()
-    await outbox.close(reader.send, 1000)
+    assert not await outbox.close(reader.send, 1000)
     assert reader.got == []
+
+
+async def test_who_takes_no_close_is_dropped(reader, monkeypatch):
+    """A flood that goes on would keep the socket's task for as long as it likes."""
+    monkeypatch.setattr(outbox, "CLOSE_TIMEOUT", 0.01)
+    made = []
+    task = asyncio.create_task(served(made, reader))
+    await settle()
+    reader.gate.clear()
+    made[0].close(1008)
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 5)
 
 
 async def served(out_of, reader):
