@@ -49,11 +49,13 @@ def publish(task, kwargs):
     return current_app.tasks[f"benchmarks.tasks.{task}"].delay(**kwargs).id
 
 
-def finished(ids):
-    """Whether all these runs have succeeded."""
+def finished(run):
+    """Whether a run has succeeded; raises where it has failed."""
     from channels_progress import runs
 
-    return all(found.state == "succeeded" for found in runs.read(ids).values())
+    state = runs.get(run).state
+    assert state != "failed", f"run {run} failed; the worker's log says why"
+    return state == "succeeded"
 
 
 def ready(task):

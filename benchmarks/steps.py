@@ -1,6 +1,7 @@
 """The ways through `n` items, as people write them."""
 
 import io
+import re
 
 from celery import current_task
 
@@ -56,7 +57,7 @@ def shows():
         return runs.get(current_task.request.id).as_dict()["current"]
 
     def shown_by_tqdm():
-        return int(terminal.getvalue().rpartition("\r")[2].split("| ")[1].split("/")[0])
+        return int(re.findall(r"\| *(\d+)/", terminal.getvalue())[-1])
 
     yield "track", lambda n: progress.track(range(n)), ours
     yield "tqdm", lambda n: tqdm(range(n), file=terminal), shown_by_tqdm

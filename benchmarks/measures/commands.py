@@ -37,7 +37,7 @@ def run(bench, way, steps, seconds):
         kwargs = {"way": way, "n": steps, "seconds": seconds}
         if way == "track":
             started = bench.desk(desk.start, "stroll", kwargs, "bench")
-            wait_for(lambda: bench.desk(desk.finished, [started]), way, 300)
+            wait_for(lambda: bench.desk(desk.finished, started), way, 300)
         else:
             started = bench.desk(desk.publish, "stroll", kwargs)
             wait_for(lambda: bench.desk(desk.ready, started), way, 300)
