@@ -16,6 +16,18 @@ async def test_cancel(page):
     await expect(page.get_by_role("button", name="Run again")).to_be_visible()
 
 
+@pytest.mark.parametrize("width", [320, 1280])
+async def test_a_double_click_on_cancel_cannot_start_anew(page, width):
+    await page.set_viewport_size({"width": width, "height": 800})
+    await start(page, "gen_random", speed=0.5)
+    await expect(bar(page, state="running")).to_be_visible()
+    cancel = await verb(page, "cancel").bounding_box()
+    await verb(page, "cancel").click()
+    again = page.get_by_role("button", name="Run again")
+    await expect(again).to_be_visible()
+    assert (await again.bounding_box())["x"] > cancel["x"] + cancel["width"]
+
+
 async def test_cancel_on_the_start_page(page):
     await page.goto("/")
     await page.get_by_label("Speed").fill("0.5")

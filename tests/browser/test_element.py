@@ -148,6 +148,36 @@ async def test_milestones_are_announced_and_nothing_else(page):
     assert set(said) <= {"Running", "25%", "50%", "75%", "Succeeded"}
 
 
+# Where the bar and the button are, without and with what comes and goes.
+PLACES = """async ([before, after]) => {
+  const { hubFor } = await import("/static/channels_progress/hub.js");
+  const element = document.querySelector("main task-progress");
+  const { envelope } = element.snapshot;
+  const tops = (changes) => {
+    hubFor(element.getAttribute("socket")).receive({ ...envelope, ...changes });
+    const parts = element.querySelectorAll("progress, [data-verb=cancel]");
+    return [...parts].map((part) => part.getBoundingClientRect().top);
+  };
+  return [tops(before), tops(after)];
+}"""
+NO_NUMBERS = {"percent": None, "current": None, "total": None}
+
+
+@pytest.mark.parametrize("width", [375, 1280])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, {"asked": "pause"}),  # which the line tells
+        ({"remaining": None}, {"remaining": 9}),
+        (NO_NUMBERS, {}),
+    ],
+)
+async def test_what_comes_and_goes_moves_nothing(running, width, before, after):
+    await running.set_viewport_size({"width": width, "height": 800})
+    places = await running.evaluate(PLACES, [before, after])
+    assert places[0] == places[1]
+
+
 async def test_an_element_that_is_moved_goes_on(running):
     await running.evaluate(
         """() => {

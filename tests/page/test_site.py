@@ -69,7 +69,9 @@ def test_each_page_has_one_heading_and_no_inline_code(client, path):
     assert html.count("<h1") == 1
     assert " style=" not in html
     assert " onclick=" not in html
-    assert "Content-Security-Policy" in answer.headers
+    policy = answer.headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'self';")
+    assert "unsafe" not in policy
 
 
 @pytest.mark.django_db
