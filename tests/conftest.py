@@ -116,26 +116,6 @@ async def chromium():
         await browser.close()
 
 
-@pytest_asyncio.fixture
-async def browser():
-    """A Chromium, for one test."""
-    async with chromium() as browser:
-        yield browser
-
-
-@pytest_asyncio.fixture
-async def page(browser, stack):
-    """A page of the site; whatever its console calls an error fails the test."""
-    context = await browser.new_context(base_url=stack.url)
-    page = await context.new_page()
-    errors = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
-    yield page
-    await context.close()
-    assert not errors, errors
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     report = yield

@@ -3,16 +3,7 @@
 import pytest
 from playwright.async_api import expect
 
-pytestmark = pytest.mark.browser
-
-PATIENCE = 60_000  # ms
-BAR = "main task-progress"  # the page's own; the tray has others
-FINISHED = f"{BAR}[state=succeeded]"
-
-
-@pytest.fixture(autouse=True)
-def patience():
-    expect.set_options(timeout=PATIENCE)
+from tests.browser.conftest import bar, part
 
 
 async def press_start(page, speed):
@@ -20,13 +11,13 @@ async def press_start(page, speed):
     await page.goto("/")
     await page.get_by_label("Speed").fill(str(speed))
     await page.get_by_role("button", name="Start").click()
-    await page.wait_for_selector(f"{BAR}[run]", timeout=PATIENCE)
-    return await page.locator(BAR).get_attribute("run")
+    await expect(page.locator("main task-progress[run]")).to_be_visible()
+    return await bar(page).get_attribute("run")
 
 
 async def value(page):
     """The bar's value, or None while there is no number to show."""
-    text = await page.locator(f"{BAR} progress").get_attribute("value")
+    text = await page.locator("main progress").get_attribute("value")
     return None if text is None else float(text)
 
 
@@ -34,7 +25,7 @@ async def record_values(page):
     """Note every value that the bar takes from now on, in `window.values`."""
     await page.evaluate(
         """() => {
-          const bar = document.querySelector("main task-progress progress");
+          const bar = document.querySelector('main progress');
           window.values = [];
           new MutationObserver(() => window.values.push(bar.value)).observe(
             bar, { attributes: true, attributeFilter: ["value"] });
@@ -46,19 +37,18 @@ async def wait_for_value(page, least):
     await page.wait_for_function(
         "least => document.querySelector('main task-progress progress').value >= least",
         arg=least,
-        timeout=PATIENCE,
     )
 
 
 async def test_start_moves_the_bar_to_the_end(page):
     await press_start(page, 50)
     await record_values(page)
-    await expect(page.locator(FINISHED)).to_be_visible()
+    await expect(bar(page, state="succeeded")).to_be_visible()
     values = await page.evaluate("window.values")
     assert len(values) >= 4
     assert values == sorted(values)
     assert await value(page) == 100
-    await expect(page.locator(f"{BAR} [data-part=percent]")).to_contain_text("100")
+    await expect(part(page, "percent")).to_contain_text("100")
 
 
 async def test_a_reload_shows_the_same_run_at_the_same_point(page):
@@ -66,11 +56,10 @@ async def test_a_reload_shows_the_same_run_at_the_same_point(page):
     await wait_for_value(page, 30)
     before = await value(page)
     await page.reload()
-    bar = page.locator(BAR)
-    await expect(bar).to_have_attribute("run", run)
+    await expect(bar(page)).to_have_attribute("run", run)
     assert await value(page) >= before
-    await expect(page.locator(FINISHED)).to_be_visible()
-    await expect(bar).to_have_attribute("run", run)
+    await expect(bar(page, state="succeeded")).to_be_visible()
+    await expect(bar(page)).to_have_attribute("run", run)
 
 
 async def test_a_second_tab_shows_the_same_run_and_goes_on_live(page):
@@ -79,9 +68,9 @@ async def test_a_second_tab_shows_the_same_run_and_goes_on_live(page):
     tab = await page.context.new_page()
     await tab.goto(f"/runs/{run}/")
     await record_values(tab)
-    await expect(tab.locator(BAR)).to_have_attribute("run", run)
+    await expect(bar(tab)).to_have_attribute("run", run)
     for each in (page, tab):
-        await expect(each.locator(FINISHED)).to_be_visible()
+        await expect(bar(each, state="succeeded")).to_be_visible()
         assert await value(each) == 100
     assert len(await tab.evaluate("window.values")) >= 2
 
@@ -92,24 +81,22 @@ async def test_a_double_click_starts_one_run(page):
     await page.goto("/")
     await page.get_by_label("Speed").fill("100")
     await page.get_by_role("button", name="Start").dblclick()
-    await expect(page.locator(FINISHED)).to_be_visible()
+    await expect(bar(page, state="succeeded")).to_be_visible()
     assert len(starts) == 1
     listed = await page.context.request.get("/progress/runs/")
     runs = (await listed.json())["runs"]
     assert len(runs) == 1
 
 
-async def test_a_double_click_starts_one_run_without_scripts_too(browser, stack):
-    context = await browser.new_context(base_url=stack.url, java_script_enabled=False)
-    page = await context.new_page()
+async def test_a_double_click_starts_one_run_without_scripts_too(anew, stack):
+    page = await anew(stack, java_script_enabled=False)
     await page.goto("/")
     await page.get_by_label("Speed").fill("1000")
     await page.get_by_role("button", name="Start").dblclick()
-    await page.wait_for_url("**/runs/*/", timeout=PATIENCE)
-    await expect(page.locator(f"{BAR} progress")).to_be_visible()
-    listed = await context.request.get("/progress/runs/")
+    await page.wait_for_url("**/runs/*/")
+    await expect(page.locator("main progress")).to_be_visible()
+    listed = await page.context.request.get("/progress/runs/")
     assert len((await listed.json())["runs"]) == 1
-    await context.close()
 
 
 async def test_a_wrong_speed_is_said_beside_its_field(page):
@@ -133,7 +120,7 @@ async def test_html_in_a_cell_is_shown_as_text(page, tmp_path):
     await page.goto("/tasks/import_rows/")
     await page.get_by_label("CSV file").set_input_files(table)
     await page.get_by_role("button", name="Import").click()
-    await expect(page.locator(FINISHED)).to_be_visible()
+    await expect(bar(page, state="succeeded")).to_be_visible()
     await expect(page.locator("#result")).to_contain_text("<b>bold</b>")
     assert await page.locator("#result b, #result img").count() == 0
 
