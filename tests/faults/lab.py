@@ -12,8 +12,10 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import ClassVar
 
+from tests.faults import journal
 from tests.stack import PATIENCE, ROOT, Stack, Worker, wait_for
 
 # With FAULTS_REAL the intervals are those of the project; else they are short, and
@@ -207,6 +209,11 @@ class Run:
 
         return wait_for(ended, f"the end of body {number}", timeout)[0]
 
+    def living(self):
+        """The bodies that have not ended, and whose process has not either."""
+        ended = {n["body"] for n in self.noted("end")}
+        return [b for b in self.begins if b["body"] not in ended and lives(b["pid"])]
+
     def last_step(self, body):
         """When a body took its last step."""
         path = self.lab.notes / f"{self.id}.{body['body']}.step"
@@ -259,11 +266,13 @@ class Run:
         return self.lab.desk("result", run=self.id)
 
 
-def messages_of(client, run):
-    """Its messages in a Redis broker, waiting or held by some worker."""
-    lists = [k for k in client.scan_iter() if client.type(k) == "list"]
-    waiting = [text for key in lists for text in client.lrange(key, 0, -1)]
-    return [t for t in (*waiting, *client.hvals("unacked")) if run.id in t]
+def lives(pid):
+    """Whether that process is one, and no zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 class Lab(Stack):
@@ -413,7 +422,7 @@ class Lab(Stack):
         return self.valkey.client.llen(owner)
 
     def messages_of(self, run):
-        return messages_of(self.valkey.client, run)
+        return journal.messages_of(self.valkey.client, run.id)
 
     def logs(self, lines=60):
         desk = self.directory / "desk.log"

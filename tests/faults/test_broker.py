@@ -4,6 +4,8 @@ import time
 
 import pytest
 
+from channels_progress.start import REPUBLISH_AFTER
+from tests.faults import journal
 from tests.faults.lab import Lab, Refused, within
 from tests.faults.proxy import Proxy
 from tests.stack import wait_for
@@ -115,3 +117,29 @@ def test_the_broker_is_away_at_resume(lab, measure):
     run.open()
     assert run.until_end()["state"] == "succeeded"
     assert len(run.begins) == 2
+
+
+def asking(lab):
+    """How many clients wait for a message."""
+    return [c["cmd"] for c in lab.valkey.client.client_list()].count("brpop")
+
+
+def test_a_worker_dies_with_a_message_that_it_has_not_noted(lab):
+    """Redis has given the message away, and nobody will give it back: the run waits,
+    and the same key publishes it once more."""
+    before = asking(lab)
+    worker = lab.hire("taker", concurrency=1)
+    wait_for(lambda: asking(lab) > before, "it asks for messages")
+    worker.freeze()
+    run = lab.start("quick", owner="taker", key="taken")
+    wait_for(lambda: journal.was_lost(lab.valkey, run.id), "it has been taken")
+    lab.fire(worker)
+    lab.hire("taker", concurrency=1)
+    assert lab.start("quick", owner="taker").until_end()["state"] == "succeeded"
+    assert lab.messages_of(run) == []
+    assert run.now()["state"] == "queued"
+    time.sleep(REPUBLISH_AFTER / 1000)  # so long, the first message may be on its way
+    assert lab.start("quick", owner="taker", key="taken") is run
+    assert run.until_end()["state"] == "succeeded"
+    assert len(run.begins) == 1
+    assert not journal.was_lost(lab.valkey, run.id)
