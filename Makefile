@@ -4,6 +4,9 @@ RUN = $(or $(VENV),.venv)/bin/python
 TEST = $(or $(VENV),.venv-dev)/bin/python
 BENCH = $(or $(VENV),.venv-bench)/bin/python
 
+# Most tests wait for other processes: three at once keep two cores busy.
+EVERY_TEST = -n 3 --cov
+
 # What breaks on purpose, by itself and in the real intervals.
 FAULTS = $(TEST) -m pytest -m "nightly or not nightly" tests/faults
 REPORTS = var/faults
@@ -24,7 +27,7 @@ run:
 
 test:
 	@$(if $(VENV),,bin/venv .venv-dev requirements-dev.txt)
-	@exec $(TEST) -m pytest $(or $(PYTEST_ARGS),--cov)
+	@exec $(TEST) -m pytest $(or $(PYTEST_ARGS),$(EVERY_TEST))
 
 firefox:
 	@$(if $(VENV),,bin/venv .venv-dev requirements-dev.txt)

@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 from django.conf import settings
 from django.utils import translation
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.client import Visitor
 from tests.stack import Stack, Valkey
@@ -24,6 +25,23 @@ NO_CHROMIUM = (
 def pytest_configure():
     # A run that is told to end takes its servers along, as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+class ByFolder(LoadScopeScheduling):
+    """Of several processes, one takes all tests of a folder, which share its servers.
+
+    Those in a browser take longest and wait most, so theirs are divided by file.
+    """
+
+    def _split_scope(self, nodeid):
+        file = nodeid.partition("::")[0]
+        folder = file.rpartition("/")[0]
+        return file if folder.endswith("browser") else folder
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    return ByFolder(config, log)
 
 
 def pytest_collection_modifyitems(items):

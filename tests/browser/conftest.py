@@ -59,8 +59,8 @@ async def page(anew, stack):
 
 @pytest.fixture(scope="session")
 def nervous_stack():
-    """A site that gives a worker up after 8 s of silence; tests may stop its parts."""
-    env = {"PROGRESS_LOST_AFTER": "8", "PROGRESS_HEARTBEAT_INTERVAL": "0.5"}
+    """A site that gives a worker up after 12 s of silence; tests may stop its parts."""
+    env = {"PROGRESS_LOST_AFTER": "12", "PROGRESS_HEARTBEAT_INTERVAL": "0.5"}
     with Stack(env=env) as stack:
         yield stack
 

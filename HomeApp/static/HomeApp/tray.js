@@ -41,9 +41,11 @@ function redraw() {
   drawn = true;
 }
 
+/* Not from under a pointer, nor from who goes by the keyboard. */
 function leave(row) {
   const item = row.closest("li");
-  if (item.matches(":hover, :focus-within")) setTimeout(() => leave(row), GONE);
+  const used = item.matches(":hover") || item.querySelector(":focus-visible");
+  if (used) setTimeout(() => leave(row), GONE);
   else item.remove();
 }
 
