@@ -138,6 +138,10 @@ async def chromium():
 def pytest_runtest_makereport(item, call):
     report = yield
     setattr(item, f"report_{report.when}", report)
+    # Between the processes of a run goes UTF-8, and some tests print what is none.
+    report.sections = [
+        (name, text.encode(errors="replace").decode()) for name, text in report.sections
+    ]
     return report
 
 
