@@ -54,6 +54,7 @@ class Visitor:
             origin=self.url if origin is True else origin,
             additional_headers={"Cookie": self.cookie},
             open_timeout=PATIENCE,
+            proxy=None,  # nor does it look for one in an environment that changes
             **options,
         ) as connection:
             yield Socket(connection)

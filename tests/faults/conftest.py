@@ -67,7 +67,7 @@ class Together:
 
     Those of one group, as in `together("daphne")`, come one after another. Their
     fixtures are of the session, their lab the shared one or `together(lab=...)`; what
-    each did is told when it is its turn.
+    each did is told when it is its turn. One with `alone=True` has its turn as ever.
     """
 
     def __init__(self):
@@ -79,9 +79,10 @@ class Together:
     def begin(self, items, request):
         self.begun = True
         for item in items:
-            if mark := item.get_closest_marker("together"):
+            mark = item.get_closest_marker("together")
+            if mark and not mark.kwargs.get("alone"):
                 group = self.groups[mark.args[0]] if mark.args else nullcontext()
-                given = self.fixtures(item, request, **mark.kwargs)
+                given = self.fixtures(item, request, mark.kwargs.get("lab"))
                 test = inspect.unwrap(item.obj)
                 future = self.futures[item.nodeid] = Future()
                 # A daemon: a session that was stopped does not wait for the rest.
@@ -89,12 +90,12 @@ class Together:
                     target=self.call, args=(future, test, given, group), daemon=True
                 ).start()
 
-    def fixtures(self, item, request, lab="shared_lab"):
+    def fixtures(self, item, request, lab):
         callspec = getattr(item, "callspec", None)
         given = dict(callspec.params) if callspec else {}
         for name in inspect.signature(item.obj).parameters:
             if name not in given:
-                fixture = lab if name == "lab" else name
+                fixture = lab or "shared_lab" if name == "lab" else name
                 given[name] = request.getfixturevalue(fixture)
         return given
 

@@ -284,6 +284,23 @@ def advances(self, n):
 
 
 @shared_task(bind=True)
+def forks(self):
+    """Has children of its own that go on with its loop; returns how they ended."""
+    with noted(self):
+        statuses = []
+        for _ in progress.track(range(3)):
+            pid = os.fork()
+            if not pid:
+                for _ in range(1000):
+                    progress.advance()
+                progress.message = "A child speaks."
+                progress.flush()
+                os._exit(0)
+            statuses.append(os.waitpid(pid, 0)[1])
+    return {"children": statuses}
+
+
+@shared_task(bind=True)
 def hurries(self, revs):
     """Takes a step every few ms, until its worker has reported so many."""
     key = f"progress:{self.request.id}"
