@@ -1,6 +1,6 @@
 """Following the render service: what it says, and what to make of it."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 
 import httpx
@@ -30,6 +30,8 @@ class Course:
     misses: int = 0
     """How often in a row there was no proper answer."""
     message: str = ""
+    peak: int = 0
+    """The most frames of which it has ever spoken, before this time."""
 
     as_dict = asdict
 
@@ -40,13 +42,10 @@ class Course:
             return Course(now, done, total, finished=True)
         if done == self.done:
             return self._still(now, done, total)
-        message = ""
-        if done < self.done:
-            message = _("The service went back from %(past)s to %(done)s frames.") % {
-                "past": self.done,
-                "done": done,
-            }
-        return Course(now, done, total, message=message)
+        peak, message = max(self.peak, self.done), ""
+        if done < peak:
+            message = _("The service was at %s frames before, and went back.") % peak
+        return Course(now, done, total, peak=peak, message=message)
 
     def _still(self, now: float, done: int, total: int) -> "Course":
         waited = now - self.since
@@ -55,10 +54,10 @@ class Course:
             raise GivenUp(
                 _("The service stopped at %(done)s of %(total)s frames.") % said
             )
-        message = self.message
+        message = "" if self.misses else self.message
         if waited > STANDSTILL:
             message = _("No new frame for %(seconds)s s.") % said
-        return Course(self.since, done, total, message=message)
+        return replace(self, total=total, misses=0, message=message)
 
     def missed(self, problem: str, now: float) -> "Course":
         """Go on without an answer; raise GivenUp after too long."""
@@ -70,7 +69,7 @@ class Course:
             "%(problem)s Asked %(count)s times.",
             misses,
         ) % {"problem": problem, "count": misses}
-        return Course(self.since, self.done, self.total, misses=misses, message=message)
+        return replace(self, misses=misses, message=message)
 
 
 @cache

@@ -33,6 +33,7 @@ from channels_progress.run import (
     RUNNING,
     WAITING,
     Details,
+    Snapshot,
 )
 from channels_progress.store import ERRORS, Answer, Store, get_store, nonce
 from channels_progress.worker import Worker
@@ -220,9 +221,19 @@ class _Asking:
                 known.get("message") or "",
             )
             lease.sent = lease.numbers()
+            self._keep_pace(head, known.get("samples") or [])
         lease.spoke = lease.heard = time.monotonic()
         lease.obey(answer.asked)
         get_reporter().send(head)
+
+    def _keep_pace(self, head: Snapshot, samples: list[tuple[float, float]]) -> None:
+        """What another service does goes on between two polls. (Of a later attempt,
+        and of a run that was paused, nobody knows when it began.)"""
+        lease = self.lease
+        since_start = head.attempt == 1 and not lease.header.pausable
+        if lease.header.kind == "poll" and since_start and head.started:
+            points = [(at, done) for at, done in samples]
+            lease.go_on(points, (head.now - head.started) / 1000)
 
     def _ended(self, answer: Answer) -> None:
         """A wish that waited was fulfilled, or the hop has begun too often."""

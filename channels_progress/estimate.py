@@ -32,12 +32,15 @@ class Estimate:
         self._current = self._done = self._step = 0.0
         self._pace = _Pace()
 
-    def update(self, current: float, skipped: float = 0) -> None:
-        """Take note of the counter, `skipped` of whose units took no work.
+    def update(
+        self, current: float, skipped: float = 0, at: float | None = None
+    ) -> None:
+        """Take note of the counter, `skipped` of whose units took no work, as it is
+        now or was `at` some time.
 
         A counter that fell starts the estimate anew.
         """
-        now = self._clock()
+        now = self._clock() if at is None else at
         since = self._at  # once: the reporter and an end may come at the same time
         done = current - skipped
         if since is None or current < self._current or done < self._done:
@@ -56,7 +59,7 @@ class Estimate:
     @property
     def rate(self) -> float | None:
         """Units per second; `None` before a second of evidence, falling in a stall."""
-        idle = self._idle()
+        idle = self.idle
         if self._pace.steps == 0 or self._pace.age + idle < EVIDENCE:
             return None
         if idle <= 0:
@@ -80,9 +83,11 @@ class Estimate:
             return None
         step = min(self._step, left)
         usual = step / self._pace.rate
-        return (left - step) / rate + abs(usual - self._idle())
+        return (left - step) / rate + abs(usual - self.idle)
 
-    def _idle(self) -> float:
+    @property
+    def idle(self) -> float:
+        """Seconds since the counter last moved."""
         return 0.0 if self._at is None else self._clock() - self._at
 
 

@@ -21,6 +21,10 @@ from channels_progress.store import Call, Store
 logger = logging.getLogger("channels_progress")
 
 
+# Seconds without a step, after which no pace of polls is honest: `SLOW` of the page.
+STILL = 10.0
+
+
 def significant(value: float | None, digits: int = 4) -> float | None:
     """Rounded for the wire."""
     return None if value is None else float(f"{value:.{digits}g}")
@@ -35,6 +39,12 @@ class Samples:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock, self.since, self.gap = clock, clock(), 0.0
         self.points: list[tuple[float, float]] = []
+
+    def go_on(self, points: list[tuple[float, float]], seconds: float) -> None:
+        """Add to the points of an attempt that began `seconds` ago."""
+        self.since, self.points = self.clock() - seconds, points
+        if len(points) >= self.MOST / 2:
+            self.gap = (points[-1][0] - points[0][0]) / len(points)
 
     def add(self, current: float) -> None:
         seconds = round(self.clock() - self.since, 2)
@@ -84,11 +94,19 @@ class Lease:
     result: str = "null"
     succeeded: bool = False
     ended: bool = False
+    polls: bool = False
+    """Whether it has ended as a poll, after which another message goes on."""
     sequence: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     @property
     def id(self) -> str:
         return self.header.run
+
+    def go_on(self, points: list[tuple[float, float]], seconds: float) -> None:
+        """Go on with the pace of an attempt that began `seconds` ago."""
+        self.samples.go_on(points, seconds)
+        for at, done in points:
+            self.estimate.update(done, at=self.samples.since + at)
 
     def numbers(self) -> tuple[float, float | None, str, str, str]:
         """What a report would say, to be compared with what the last one said."""
@@ -104,6 +122,9 @@ class Lease:
         current, total, unit, message, _cursor = self.numbers()
         self.estimate.update(current, self.progress.skipped)
         self.samples.add(max(0, current - self.progress.skipped))
+        # A poll is a change, of which no page can tell that nothing has moved.
+        known = self.header.kind != "poll" or self.estimate.idle < STILL
+        left = None if total is None else self.estimate.remaining(total)
         return Details(
             run=self.id,
             task=self.header.task,
@@ -113,10 +134,10 @@ class Lease:
             total=total,
             unit=unit,
             message=message,
-            rate=significant(self.estimate.rate),
-            remaining=None
-            if total is None or self.ended
-            else significant(self.estimate.remaining(total)),
+            rate=significant(self.estimate.rate) if known else None,
+            remaining=significant(left)
+            if known and (self.polls or not self.ended)
+            else None,
             result=self.result,
             succeeded=self.succeeded,
             pausable=self.header.pausable,

@@ -72,7 +72,7 @@ def _end(sender: Task[Any, Any], lease: Lease, state: str | None, retval: Any) -
         revoke(sender, sender.request)
     if end is None:
         return False
-    lease.ended = True
+    lease.ended, lease.polls = True, end.reason == "poll"
     if end.state == SUCCEEDED:
         lease.succeeded, lease.result = True, encode_result(retval)
     return finish(lease, end)

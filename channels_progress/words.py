@@ -5,6 +5,7 @@ A sentence has {places}; `static/channels_progress/wording.js` fills the same on
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,14 +14,18 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext, pgettext
 
 from channels_progress.errors import FORBIDDEN
-from channels_progress.run import FINISHED, LOST
+from channels_progress.run import FINISHED, LOST, RUNNING, WAITING
 
 # A language's plural forms are told by what it says for 0, 1, 2 ... 20 things.
 SAMPLES = range(21)
 
 SILENT = 5  # s without a sign of life from the worker, as in line.js
+SLOW = 10  # s without a change, after which no pace is honest, as in task-progress.js
 TAKEN = 2  # s in the queue that need no remark
 SOON = 3  # s that are not counted down where another service is asked again and again
+
+# Below so many seconds, a time remaining is told in steps of so many: countdown.js.
+COARSE = ((10, 1), (60, 5), (600, 15), (3600, 60), (math.inf, 300))
 
 
 def words() -> dict[str, str]:
@@ -90,8 +95,10 @@ def shown(envelope: dict[str, Any]) -> dict[str, Any]:
         "count": count(envelope),
         "elapsed": elapsed(envelope),
         "attempt": attempt(envelope),
+        "rate": pace(envelope),
+        "remaining": remaining(envelope),
         "line": line(envelope),
-        "tone": "trouble" if state == "lost" else "",
+        "tone": "trouble" if state == LOST or _silent(envelope) else "",
         "reference": say["reference"].format(**error) if "reference" in error else "",
         "finished": state in FINISHED,
         "again": state in FINISHED or state == LOST,
@@ -158,6 +165,30 @@ def rate(n: float, unit: str) -> str:
     return text.replace("  ", " ").strip()  # of things without a name
 
 
+def pace(envelope: dict[str, Any]) -> str:
+    """The rate while it is honest, and at the end the last one."""
+    honest = envelope["state"] in FINISHED or _moves(envelope)
+    n = envelope.get("rate") if honest else None
+    return rate(n, envelope["unit"]) if n else ""
+
+
+def remaining(envelope: dict[str, Any]) -> str:
+    """The time that is left, as coarse as it is long; nothing while nobody can know."""
+    seconds = envelope.get("remaining") if _moves(envelope) else None
+    if seconds is None:
+        return ""
+    step = next(step for below, step in COARSE if seconds < below)
+    return duration(max(1, int(seconds / step + 0.5) * step))
+
+
+def _moves(envelope: dict[str, Any]) -> bool:
+    """Whether a worker, or the service that it asks, is known to get on."""
+    state, reason = envelope["state"], envelope["reason"]
+    works = state == RUNNING or (state == WAITING and reason == "poll")
+    rest: int = envelope["now"] - envelope["changed"]
+    return works and rest <= SLOW * 1000
+
+
 def elapsed(envelope: dict[str, Any]) -> str:
     """How long the run took, or has taken so far; nothing before it began."""
     started, ended = envelope["started"], envelope["ended"]
@@ -183,6 +214,12 @@ def attempt(envelope: dict[str, Any]) -> str:
     return words()[name].format(**envelope)
 
 
+def _silent(envelope: dict[str, Any]) -> bool:
+    """Whether the worker gives no sign of life, and is not yet called lost."""
+    silence: int = envelope["now"] - envelope["seen"]
+    return bool(envelope["state"] == RUNNING) and silence > SILENT * 1000
+
+
 def line(envelope: dict[str, Any]) -> str:
     """What is going on when nothing seems to: line.js, where no script runs."""
     state, say = envelope["state"], words()
@@ -204,6 +241,10 @@ def line(envelope: dict[str, Any]) -> str:
         return say[name]
     if state == "lost":
         return say["line.lost"].format(time=duration(age("seen")))
-    if state == "running" and age("seen") > SILENT:
+    if _silent(envelope):
         return say["line.silent"].format(time=duration(age("seen")))
+    if state == "running" and envelope["asked"] == "pause":
+        return say["line.pausing"]
+    if state == "running" and age("changed") > SLOW:
+        return say["line.slow"].format(time=duration(age("changed")))
     return say.get(f"line.{state}", "") if state in ("paused", "cancelling") else ""

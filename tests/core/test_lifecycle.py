@@ -425,6 +425,23 @@ def test_a_poll_goes_on_as_the_same_attempt_as_often_as_it_likes(play):
     assert envelope["attempt"] == 1
 
 
+def test_a_poll_goes_on_at_the_pace_of_those_before(play):
+    left = []
+
+    def body(task):
+        left.append(runs.get(task.request.id).as_dict()["remaining"])
+        progress.set(10 * len(left), total=100)
+        if len(left) < 6:
+            raise task.poll(countdown=0.4)
+
+    envelope = until(play(body), "succeeded").as_dict()
+    assert left[:2] == [None, None]
+    assert 0 < left[-1] < 60
+    assert 0 < envelope["rate"] < 30
+    assert envelope["samples"][-1][0] > 5 * 0.4
+    assert {10, 30, 60} <= {count for _seconds, count in envelope["samples"]}
+
+
 @pytest.fixture
 def second():
     """Set once the next message's body has begun."""

@@ -2,12 +2,15 @@
 
 import asyncio
 import contextlib
+import json
 import subprocess
 import sys
 import threading
 import time
 import uuid
+from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 
 import msgpack
 import pytest
@@ -578,6 +581,31 @@ def test_samples_are_a_few_dozen_points_of_the_whole_curve():
         for a, b in zip(samples.points, samples.points[1:], strict=False)
     }
     assert max(gaps) <= 2 * min(gaps)
+
+
+@pytest.mark.parametrize(("idle", "is_known"), [(2, True), (12, False)])
+def test_polls_that_bring_nothing_new_have_no_pace(attempt, idle, is_known):
+    polling = replace(attempt.lease.header, kind="poll")
+    lease = replace(attempt.lease, header=polling)
+    lease.progress.set(30, total=100)
+    lease.go_on([(n, 10 * n) for n in range(4)], seconds=3 + idle)
+    said = json.loads(f"{{{lease.members()}}}")
+    assert [said[name] is not None for name in ("rate", "remaining")] == [is_known] * 2
+
+
+def test_the_samples_of_many_polls_are_the_whole_curve_too():
+    now, points = [0.0], []
+    for n in range(2000):
+        now[0] = n
+        samples = Samples(clock=lambda: now[0])
+        samples.go_on(points, seconds=n)
+        samples.add(n)
+        points = samples.points
+    assert 20 <= len(points) <= Samples.MOST
+    assert points[0] == (0, 0)
+    assert points[-1][0] > 1900
+    gaps = [b[0] - a[0] for a, b in pairwise(points)]
+    assert max(gaps) <= 3 * min(gaps)
 
 
 def test_a_fork_has_a_reporter_of_its_own(store):

@@ -88,10 +88,13 @@ def test_a_course_survives_json():
     assert Course(**json.loads(json.dumps(course.as_dict()))) == course
 
 
-def test_a_fall_is_told():
-    course = Course(NOW, 60, 100).heard(said(40), NOW + 1)
-    assert course.done == 40
-    assert course.message == "The service went back from 60 to 40 frames."
+def test_a_fall_is_told_until_it_is_made_good():
+    told = "The service was at 60 frames before, and went back."
+    course = Course(NOW, 60, 100)
+    for second, done in enumerate((40, 50, 59), start=1):
+        course = course.heard(said(done), NOW + second)
+        assert (course.done, course.message) == (done, told)
+    assert course.heard(said(60), NOW + 4).message == ""
 
 
 def test_a_standstill_is_told_and_given_up_in_the_end():
@@ -111,6 +114,11 @@ def test_a_service_without_an_answer_is_asked_again_for_a_while():
     assert course.heard(said(31), NOW + 3).message == ""
     with pytest.raises(GivenUp, match="of no help: It does not answer"):
         course.missed("It does not answer.", NOW + PATIENCE + 1)
+
+
+def test_an_answer_takes_back_that_there_was_none():
+    course = Course(NOW, 30, 100).missed("It does not answer.", NOW + 1)
+    assert course.heard(said(30), NOW + 2) == Course(NOW, 30, 100)
 
 
 # --- Over HTTP -----------------------------------------------------------------------

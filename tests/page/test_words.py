@@ -112,6 +112,14 @@ def test_a_units_forms_are_those_of_0_to_20_things():
             {"state": "waiting", "reason": "retry", "due": NOW + 4200},
             "Next try in 5 s.",
         ),
+        (
+            {"state": "running", "changed": NOW - 11_000},
+            "No change for 11 s. The worker is alive, it is just slow.",
+        ),
+        (
+            {"state": "running", "asked": "pause"},
+            "Asked to pause; it will at its next step.",
+        ),
         ({"state": "waiting", "reason": "retry", "due": NOW}, "The next try is due."),
         ({"state": "waiting", "reason": "of a later version"}, ""),
         (
@@ -137,6 +145,13 @@ def test_the_line_says_why_nothing_moves(fields, text):
     assert words.line(envelope(**fields)) == text
 
 
+@pytest.mark.parametrize(
+    ("silence", "tone"), [(0, ""), (6000, "trouble"), (40_000, "trouble")]
+)
+def test_silence_is_told_as_trouble(silence, tone):
+    assert words.shown(envelope(seen=NOW - silence))["tone"] == tone
+
+
 def test_the_first_attempt_needs_no_number():
     assert words.attempt(envelope()) == ""
     assert words.attempt(envelope(attempt=2)) == "2 of 4"
@@ -147,6 +162,37 @@ def test_elapsed_counts_from_the_first_beginning():
     assert words.elapsed(envelope("queued", started=None)) == ""
     assert words.elapsed(envelope()) == "50 s"
     assert words.elapsed(envelope("failed", ended=NOW - 46_000)) == "4 s"
+
+
+PACE = {"rate": 3.512, "remaining": 42.2, "unit": "row"}
+
+
+@pytest.mark.parametrize(
+    ("state", "fields", "rate", "remaining"),
+    [
+        ("running", {}, "3.51 rows per second", "40 s"),
+        ("waiting", {"reason": "poll"}, "3.51 rows per second", "40 s"),
+        ("waiting", {"reason": "retry"}, "", ""),
+        ("running", {"changed": NOW - 11_000}, "", ""),
+        ("paused", {}, "", ""),
+        ("cancelled", {}, "3.51 rows per second", ""),
+    ],
+)
+def test_the_pace_is_told_while_it_is_honest(state, fields, rate, remaining):
+    shown = words.shown(envelope(state, details=PACE, **fields))
+    assert (shown["rate"], shown["remaining"]) == (rate, remaining)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        *((0.2, "1 s"), (9.4, "9 s"), (33, "35 s"), (100, "1 min 45 s")),
+        *((754, "13 min"), (8000, "2 h 15 min")),
+    ],
+)
+def test_a_time_remaining_is_as_coarse_as_it_is_long(seconds, text):
+    said = envelope(details=PACE | {"remaining": seconds})
+    assert words.remaining(said) == text
 
 
 def test_a_failure_keeps_its_percent_and_names_its_reference():

@@ -1,5 +1,7 @@
 /* An envelope as it was received, and how old its times are by now. */
 
+const SLOW = 10; // s
+
 export const FINISHED = new Set(["succeeded", "failed", "cancelled"]);
 
 export class Snapshot {
@@ -10,6 +12,17 @@ export class Snapshot {
 
   get finished() {
     return FINISHED.has(this.envelope.state);
+  }
+
+  /* Somebody works on it: a worker, or the service that it asks. */
+  get works() {
+    const { state, reason } = this.envelope;
+    return state === "running" || (state === "waiting" && reason === "poll");
+  }
+
+  /* Without a change for so long that no rate and no time remaining is honest. */
+  get stale() {
+    return this.age("changed") > SLOW || this.held > SLOW;
   }
 
   /* Seconds since this was received, by a clock that nobody can set. */

@@ -4,7 +4,7 @@
  *   socket, src  where to ask: the WebSocket's path, the run's HTTP address
  *   envelope     what the server knew when it made the page
  *   quiet        say nothing aloud: somebody else does
- *   state, connection    reflected: CSS, tests and people can wait on them
+ *   state, reason, connection    reflected: CSS, tests and people can wait on them
  *
  * It fills the descendants that have a `data-part`, shows those forms whose `data-verb`
  * fits the state, and dispatches `progress:change` and `progress:finished`.
@@ -19,8 +19,8 @@ import { Steady } from "./steady.js";
 import { Wording } from "./wording.js";
 
 const NOBODY = "00000000-0000-0000-0000-000000000000"; // stands for the run in addresses
-const SLOW = 10; // s without a change, after which no rate and no time remaining is honest
 
+const AWAY = new Set(["offline", "unreachable", "unavailable"]);
 let wording;
 
 /* Which buttons fit: verb -> (envelope, asked for n s, link). */
@@ -117,10 +117,10 @@ export class TaskProgress extends HTMLElement {
     const { envelope } = (this.#snapshot = snapshot);
     const cancelling = envelope.state === "cancelling";
     this.#cancelSeen = cancelling ? (this.#cancelSeen ?? performance.now()) : null;
-    const running = envelope.state === "running" ? envelope.remaining : null;
-    this.#countdown.estimate(running, snapshot.received);
+    this.#countdown.estimate(snapshot.works ? envelope.remaining : null, snapshot.received);
     this.#paint();
     if (before === snapshot) return;
+    if (before?.envelope.state !== envelope.state) this.#text("problem", "");
     this.#tell("progress:change");
     if (before && !before.finished && snapshot.finished) this.#tell("progress:finished");
   }
@@ -138,10 +138,13 @@ export class TaskProgress extends HTMLElement {
   #paint() {
     if (document.hidden || !this.isConnected) return;
     const link = this.#refused ? "refused" : this.finished ? "done" : this.#hub?.link(this.getAttribute("run"));
+    const before = this.getAttribute("connection");
+    if (AWAY.has(before) && link !== before) this.#text("problem", ""); // it is back
     this.#attribute(this, "connection", link ?? "connecting");
     const snapshot = this.#snapshot && this.#steady.of(this.#snapshot);
     if (snapshot) {
       this.#attribute(this, "state", snapshot.envelope.state);
+      this.#attribute(this, "reason", snapshot.envelope.reason ?? "");
       this.#numbers(snapshot);
       this.#buttons(snapshot.envelope, link);
       if (!this.hasAttribute("quiet")) announce(this.#announced, snapshot.envelope, wording);
@@ -160,18 +163,17 @@ export class TaskProgress extends HTMLElement {
     this.#text("percent", wording.percent(percent));
     this.#text("count", wording.count(envelope));
     this.#text("message", message);
-    this.#text("rate", FINISHED.has(state) || (state === "running" && !stale(snapshot)) ? wording.rate(envelope) : "");
+    this.#text("rate", FINISHED.has(state) || (snapshot.works && !snapshot.stale) ? wording.rate(envelope) : "");
     this.#text("remaining", this.#remaining(snapshot));
     this.#text("elapsed", elapsed(snapshot, ended));
-    const tries = attempts ? "attempt.of" : "attempt";
-    this.#text("attempt", attempt > 1 ? wording.say(tries, { attempt, attempts }) : "");
+    this.#text("attempt", attempt > 1 ? wording.say(attempts ? "attempt.of" : "attempt", envelope) : "");
     this.#text("error", error?.message);
     this.#text("reference", error?.reference && wording.say("reference", error));
   }
 
   #remaining(snapshot) {
     const seconds = this.#countdown.read();
-    return seconds === null || stale(snapshot) ? "" : wording.duration(seconds);
+    return seconds === null || snapshot.stale ? "" : wording.duration(seconds);
   }
 
   /* Without a total there is no value, so the bar is indeterminate. */
@@ -258,8 +260,6 @@ export class TaskProgress extends HTMLElement {
     }
   }
 }
-
-const stale = (snapshot) => snapshot.age("changed") > SLOW || snapshot.held > SLOW;
 
 function elapsed(snapshot, ended) {
   const { started } = snapshot.envelope;
