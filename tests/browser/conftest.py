@@ -101,3 +101,12 @@ def part(page, name):
 def verb(page, name):
     """The button of that verb."""
     return page.locator(f"main task-progress [data-verb={name}] button")
+
+
+# Hands the page's hub an envelope: the one that its first element shows, changed.
+RECEIVE = """async (changes) => {
+  const { hubFor } = await import("/static/channels_progress/hub.js");
+  const element = document.querySelector("task-progress");
+  const frame = { ...element.snapshot.envelope, ...changes };
+  hubFor(element.getAttribute("socket")).receive(frame);
+}"""

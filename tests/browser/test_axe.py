@@ -4,10 +4,11 @@ import pytest
 import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe
 from django.test import RequestFactory
+from django.views.csrf import csrf_failure
 from django.views.defaults import server_error
 from playwright.async_api import expect
 
-from tests.browser.conftest import PATIENCE, bar, begin, part, verb
+from tests.browser.conftest import PATIENCE, RECEIVE, bar, begin, part, start, verb
 
 ROWS = "when,sensor,value\n2025-03-01T12:00:00Z,attic,1\nyesterday,attic,warm\n,,\n"
 # What WCAG 2.2 asks of the size of a target is off unless asked for.
@@ -59,11 +60,20 @@ async def shown(person):
         "/accounts/sign-up/",
         "/nothing/",
         "/runs/6c923248-ff32-5e00-a7cc-020d29813e81/",
+        "/runs/?page=2",
     ],
 )
 async def test_a_page_as_it_opens(person, path):
     await person.goto(path)
     await assert_clean(person)
+
+
+@pytest.mark.parametrize("path", ["/", "/trouble/", "/runs/"])
+async def test_the_second_language(browser, nervous_stack, path):
+    page = await browser.new_page(base_url=nervous_stack.url, locale="de")
+    await page.goto(path)
+    await assert_clean(page)
+    await page.context.close()
 
 
 @pytest.mark.parametrize("path", ["/accounts/login/", "/accounts/sign-up/"])
@@ -86,11 +96,15 @@ async def test_a_wrong_parameter(person):
     await assert_clean(person)
 
 
-async def test_the_page_of_an_error_of_ours(person):
-    body = server_error(RequestFactory().get("/")).content
-    await person.route("**/broken", lambda r: r.fulfill(status=500, body=body))
+@pytest.mark.parametrize("failure", [server_error, csrf_failure])
+async def test_the_page_of_an_error(person, failure):
+    answer = failure(RequestFactory().get("/"))
+    fulfil = {"status": answer.status_code, "body": answer.content}
+    await person.route("**/broken", lambda route: route.fulfill(**fulfil))
     await person.goto("/broken")
+    await expect(person.locator("h1")).to_be_visible()
     await assert_clean(person)
+    await person.unroute("**/broken")
 
 
 async def test_start_running_and_ended(person):
@@ -151,6 +165,82 @@ async def test_a_run_that_does_not_stop(shown, person):
     await verb(page, "cancel").click()
     await expect(bar(page, state="cancelling")).to_be_visible()
     await assert_clean(page)
+    await expect(verb(page, "force")).to_be_visible()
+    await assert_clean(page)
+    await verb(page, "force").click()
+    await expect(bar(page, state="cancelled")).to_be_visible()
+
+
+NOW = 1_763_700_000_000  # ms
+HALF_WAY = {
+    **dict.fromkeys(["ended", "result", "samples"]),
+    **dict.fromkeys(["now", "seen", "changed", "queued", "started"], NOW),
+    **dict.fromkeys(["percent", "current"], 42),
+    "rev": 1000,
+    "total": 100,
+    "rate": 3.5,
+    "remaining": 20,
+}
+
+
+@pytest.fixture(scope="module")
+def ended():
+    """The id of a run that has ended, once there is one."""
+    return []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"state": "running", "pausable": True, "message": "Bad rows: 3"},
+        {"state": "running", "asked": "pause", "pausable": True},
+        {"state": "running", "seen": NOW - 6000},
+        {"state": "running", "changed": NOW - 11_000},
+        {"state": "running", "current": 120, "percent": 99},
+        {"state": "waiting", "reason": "retry", "due": NOW + 60_000, "attempt": 2},
+        {"state": "waiting", "reason": "redelivery"},
+        {"state": "paused", "pausable": True},
+        {"state": "failed", "error": {"message": "Broken.", "reference": "7f3a"}},
+    ],
+    ids=lambda changes: " ".join(map(str, changes.values())),
+)
+async def test_whatever_a_bar_says(shown, person, ended, changes):
+    if not ended:
+        ended.append(await begin(person, "gen_random", speed=1000))
+    page = await shown(ended[0], "succeeded")
+    await page.evaluate(RECEIVE, HALF_WAY | changes)
+    await expect(bar(page, state=changes["state"])).to_be_visible()
+    await assert_clean(page)
+
+
+async def test_a_page_that_is_cut_off(anew, nervous_stack):
+    page = await anew(nervous_stack)
+    await page.route_web_socket("**/ws/**", lambda socket: socket.close(code=1011))
+    await start(page, "gen_random", speed=0.5)
+    await expect(bar(page, connection="polling")).to_be_visible()
+    await assert_clean(page)
+    await page.route("**/progress/runs/**", lambda route: route.abort())
+    await expect(bar(page, connection="unreachable")).to_be_visible()
+    await verb(page, "cancel").click()
+    await expect(part(page, "problem")).not_to_be_empty()
+    await assert_clean(page)
+    await page.context.set_offline(True)
+    await expect(bar(page, connection="offline")).to_be_visible()
+    await assert_clean(page)
+    await page.context.set_offline(False)
+    await page.unroute("**/progress/runs/**")
+    await verb(page, "cancel").click()
+    await expect(bar(page, state="cancelled")).to_be_visible()
+
+
+async def test_a_run_that_cannot_be_started_again(shown, person):
+    page = await shown(await begin(person, "gen_random", speed=1000), "succeeded")
+    form = page.locator("main [data-verb=again]")
+    address = "/runs/6c923248-ff32-5e00-a7cc-020d29813e81/again/"
+    await form.evaluate("(form, address) => (form.action = address)", address)
+    await verb(page, "again").click()
+    await page.wait_for_url("**/again/")
+    await assert_clean(page)
 
 
 async def test_the_tray_and_a_toast(person):
@@ -161,6 +251,14 @@ async def test_the_tray_and_a_toast(person):
     await expect(person.locator("#tray task-progress[run]").first).to_be_visible()
     await expect(person.locator(".toast")).to_be_visible()
     await assert_clean(person)
+
+
+async def test_a_tray_with_nothing_in_it(anew, nervous_stack):
+    page = await anew(nervous_stack)
+    await page.goto("/")
+    await page.get_by_role("button", name="Under way").click()
+    await expect(page.get_by_text("Nothing is running now.")).to_be_visible()
+    await assert_clean(page)
 
 
 async def test_my_runs(person):
@@ -188,3 +286,20 @@ async def test_a_run_that_nobody_takes(shown, person, frozen):
     page = await shown(await begin(person, "gen_random"), "queued")
     await expect(part(page, "line")).to_contain_text("no worker")
     await assert_clean(page)
+
+
+async def test_a_store_that_is_gone(person, nervous_stack):
+    await person.goto("/")
+    nervous_stack.valkey.kill()
+    try:
+        await person.get_by_role("button", name="START").click()
+        await expect(
+            person.locator("start-button > form > .wrong-text")
+        ).to_be_visible()
+        await assert_clean(person)
+        await person.goto("/runs/")
+        await assert_clean(person)
+    finally:
+        nervous_stack.valkey.start()
+    # The page tries again by itself.
+    await expect(person.get_by_role("heading", name="My runs")).to_be_visible()

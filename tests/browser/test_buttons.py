@@ -157,7 +157,7 @@ async def test_a_file_that_cannot_be_read_is_said_beside_its_field(
     field = page.get_by_label("CSV file")
     await field.set_input_files(table)
     await page.get_by_role("button", name="Import").click()
-    await expect(page.locator("#upload [role=alert]")).to_contain_text("a,b,c")
+    await expect(page.locator("#upload > .wrong-text")).to_contain_text("a,b,c")
     await expect(field).to_have_attribute("aria-invalid", "true")
     await expect(page.get_by_role("button", name="Import")).to_be_enabled()
 
@@ -171,7 +171,7 @@ async def test_a_file_that_is_too_large_is_not_sent_at_all(page, tmp_path):
     page.on("request", lambda request: sent.append(request.method))
     await page.get_by_label("CSV file").set_input_files(large)
     await page.get_by_role("button", name="Import").click()
-    problem = page.locator("#upload [role=alert]")
+    problem = page.locator("#upload > .wrong-text")
     await expect(problem).to_contain_text("The file has 300 MB. Allowed is a CSV file")
     await expect(page.get_by_label("CSV file")).to_be_focused()
     assert "POST" not in sent
@@ -183,5 +183,5 @@ async def test_a_file_from_a_page_that_is_too_old_says_so(anew, stack, table):
     await page.context.clear_cookies(name="csrftoken")
     await page.get_by_label("CSV file").set_input_files(table)
     await page.get_by_role("button", name="Import").click()
-    problem = page.locator("#upload [role=alert]")
+    problem = page.locator("#upload > .wrong-text")
     await expect(problem).to_have_text("This page is too old. Reload it and try again.")

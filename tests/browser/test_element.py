@@ -6,15 +6,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import expect
 
-from tests.browser.conftest import bar, part, start, verb
-
-# The page's hub, and the envelope that the element shows.
-RECEIVE = """async (changes) => {
-  const { hubFor } = await import("/static/channels_progress/hub.js");
-  const element = document.querySelector("task-progress");
-  const frame = { ...element.snapshot.envelope, ...changes };
-  hubFor(element.getAttribute("socket")).receive(frame);
-}"""
+from tests.browser.conftest import RECEIVE, bar, part, start, verb
 
 OBSERVE = """() => {
   window.touched = [];
@@ -146,6 +138,25 @@ async def test_milestones_are_announced_and_nothing_else(page):
     said = [text.removeprefix("Random steps: ") for text in await page.evaluate("said")]
     assert [word for word in said if word[0].isdigit()] == ["25%", "50%", "75%"]
     assert set(said) <= {"Running", "25%", "50%", "75%", "Succeeded"}
+
+
+async def test_the_region_is_there_before_its_first_word(page):
+    await page.goto("/trouble/")
+    region = page.locator(".progress-announcer[role=status]")
+    await expect(region).to_be_attached()
+    await expect(region).to_be_empty()
+
+
+async def test_what_was_announced_can_be_news_again(page):
+    await page.clock.install()
+    await page.goto("/trouble/")
+    region = page.locator(".progress-announcer")
+    await page.evaluate(
+        "import('/static/channels_progress/announcer.js').then((m) => m.say('Failed'))"
+    )
+    await expect(region).to_have_text("Failed")
+    await page.clock.run_for(10_000)
+    await expect(region).to_be_empty()
 
 
 # Where the bar and the button are, without and with what comes and goes.

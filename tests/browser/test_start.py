@@ -108,6 +108,14 @@ async def test_a_wrong_speed_is_said_beside_its_field(page):
     await page.get_by_role("button", name="Start").click()
     await expect(page.locator("[data-error=speed]")).not_to_be_empty()
     await expect(field).to_have_attribute("aria-invalid", "true")
+    await expect(field).to_be_focused()
+
+
+async def test_the_start_page_leads_to_the_page_of_its_run(page):
+    run = await press_start(page, 1000)
+    await page.get_by_role("link", name="a page of its own").click()
+    await expect(bar(page, run=f"'{run}'")).to_be_visible()
+    await expect(page.locator("#receipt")).to_be_visible()
 
 
 async def test_html_in_a_cell_is_shown_as_text(page, tmp_path):

@@ -4,18 +4,28 @@ const QUARTER = 25; // percent
 const TROUBLE = new Set(["lost"]);
 const ACTIVE = new Set(["running", "waiting"]);
 
-let region = null;
+const SAID = 10_000; // ms that a text stays; the same one is then news again
+
+let silence = 0;
+
+const region = () => document.querySelector(".progress-announcer") ?? place();
+
+function place() {
+  const made = document.createElement("div");
+  made.className = "progress-announcer";
+  made.setAttribute("role", "status");
+  document.body.append(made);
+  return made;
+}
 
 export function say(text) {
-  region ??= document.querySelector(".progress-announcer");
-  if (!region) {
-    region = document.createElement("div");
-    region.className = "progress-announcer";
-    region.setAttribute("role", "status");
-    document.body.append(region);
-  }
-  if (region.textContent !== text) region.textContent = text;
+  const here = region();
+  if (here.textContent !== text) here.textContent = text;
+  clearTimeout(silence);
+  silence = setTimeout(() => here.replaceChildren(), SAID);
 }
+
+region(); // a reader may miss a text that comes into the page together with its region
 
 const quarter = ({ percent }) => Math.floor((percent ?? 0) / QUARTER);
 

@@ -167,6 +167,7 @@ export class StartButton extends HTMLElement {
       place.textContent = (errors[name] ?? []).join(" ");
       this.#form.elements[name]?.setAttribute("aria-invalid", `${name in errors}`);
     }
+    this.querySelector('[aria-invalid="true"]')?.focus();
   }
 }
 
