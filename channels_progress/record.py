@@ -72,14 +72,13 @@ class Recorder:
         try:
             close_old_connections()
             write()
+            close_old_connections()
         except DataError:  # it would never be taken, and what follows would wait
             logger.exception("The history refuses what it is owed.")
         except history.ERRORS:
             return False
         except Exception:  # the next ones are owed all the same
             logger.exception("The history refuses what it is owed.")
-        finally:
-            close_old_connections()
         return True
 
 

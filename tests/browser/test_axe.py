@@ -245,8 +245,8 @@ async def test_a_run_that_cannot_be_started_again(shown, person):
 
 async def test_the_tray_and_a_toast(person):
     await begin(person, "gen_random", speed=0.5)
+    await begin(person, "fail_midway", seconds=4)
     await person.goto("/tasks/fft_random/")
-    await begin(person, "fail_midway", seconds=0.5)
     await person.get_by_role("button", name="Under way").click()
     await expect(person.locator("#tray task-progress[run]").first).to_be_visible()
     await expect(person.locator(".toast")).to_be_visible()

@@ -80,7 +80,10 @@ async def test_a_task_that_does_not_listen_is_forced(plain):
     await plain.locator("[formaction*=hang_silently]").click()
     await expect(part(plain, "percent")).to_have_text("40%")
     await verb(plain, "cancel").click()
-    await plain.get_by_role("button", name="Force it to stop").click()
+    force = plain.get_by_role("button", name="Force it to stop")
+    percent = await part(plain, "percent").bounding_box()
+    assert (await force.bounding_box())["y"] > percent["y"]  # below, with the others
+    await force.click()
     await expect(bar(plain, state="cancelled")).to_be_visible()
 
 

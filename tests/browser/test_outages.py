@@ -134,8 +134,13 @@ async def test_a_web_process_that_is_gone_and_comes_back(nervous_page, nervous_s
     nervous_stack.web.kill()
     await expect(bar(page, connection="unreachable")).to_be_visible()
     await expect(part(page, "line")).to_contain_text("The server cannot be reached")
+    await verb(page, "cancel").click()
+    await expect(part(page, "problem")).to_have_text(
+        "The server did not answer. Try again."
+    )
     nervous_stack.web.start()
     await expect(bar(page, connection="live")).to_be_visible()
+    await expect(part(page, "problem")).to_be_empty()
     await verb(page, "cancel").click()
     await expect(bar(page, state="cancelled")).to_be_visible()
 

@@ -92,6 +92,27 @@ async def test_the_title_says_how_much_and_how_far(page):
     await page.wait_for_function("(title) => document.title === title", arg=title)
 
 
+async def test_a_title_keeps_its_line_on_a_narrow_screen(anew, nervous_stack):
+    page = await anew(nervous_stack, viewport={"width": 320, "height": 640})
+    rows = b"when,sensor,value\n2025-03-01T12:00:00Z,attic,1\n"
+    file = {"name": "rows.csv", "mimeType": "text/csv", "buffer": rows}
+    await page.goto("/tasks/import_rows/")
+    await page.get_by_label("CSV file").set_input_files(file)
+    nervous_stack.worker.freeze()  # so that it stays as it is
+    try:
+        await page.get_by_role("button", name="Import").click()
+        await verb(page, "pause").click()
+        await expect(bar(page, state="paused")).to_be_visible()
+        await page.goto("/runs/")
+        title = await bar(page).get_by_role("link").bounding_box()
+        state = await bar(page).locator(".tp-state").bounding_box()
+        assert title["height"] < 1.5 * state["height"]
+        await bar(page).get_by_role("button", name="Cancel").click()
+        await expect(bar(page, state="cancelled")).to_be_visible()
+    finally:
+        nervous_stack.worker.thaw()
+
+
 async def test_all_runs_of_a_page_share_one_socket(page):
     sockets = []
     page.on("websocket", lambda socket: sockets.append(socket.url))

@@ -62,7 +62,7 @@ def test_without_a_total_the_bar_has_no_value(tag):
     ],
 )
 def test_the_buttons_fit_the_state(tag, fields, verbs):
-    html = tag(snapshot(**fields))
+    html = tag(snapshot(**fields)).partition("<noscript>")[0]
     pieces = [piece.partition(">")[0] for piece in html.split("data-verb=")[1:]]
     assert {p.split('"')[1] for p in pieces if "hidden" not in p} == verbs
 

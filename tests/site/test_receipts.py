@@ -104,6 +104,15 @@ def test_its_reasons_are_a_table(visitor, report):
     assert html.count("<td>The value is missing.</td>") == 100
 
 
+def test_a_table_of_all_reasons_does_not_call_them_the_first(visitor, report):
+    run = start(visitor)
+    short = {"run": run, "bad": 2, "reasons": report.reasons[:2]}
+    ImportReport.objects.filter(pk=report.pk).update(**short)
+    Hand(run).end()
+    html = visitor.get(f"/runs/{run}/").content.decode()
+    assert '<caption id="reasons">Bad rows: 2</caption>' in html
+
+
 # -- The rate over time
 
 
