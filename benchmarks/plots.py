@@ -12,7 +12,12 @@ from benchmarks.figures import met, ratios, spread
 from benchmarks.table import row_of
 
 PLOTS = Path(__file__).with_name("plots")
-COLOURS = {"ours": "#2563eb", "bare limit": "#6b7280", "celery-progress": "#d97706"}
+COLOURS = {
+    "ours": "#2563eb",
+    "bare limit": "#6b7280",
+    "stored first": "#059669",
+    "celery-progress": "#d97706",
+}
 LINES = {"daphne": "-", "uvicorn": "--"}
 
 

@@ -11,6 +11,7 @@ import redis
 from celery import Task, current_task, shared_task
 from celery.signals import task_postrun
 from django.conf import settings
+from django.utils import timezone
 
 from benchmarks import steps
 from benchmarks.desk import ticks
@@ -71,11 +72,15 @@ def say_by_celery_progress(self, **when):
 
 
 @shared_task
-def say_by_redis(channel, size=400, **when):
-    """A text of the size of our messages, with nothing between it and the socket."""
+def say_by_redis(channel, size=400, stored=False, **when):
+    """A text of the size of our messages, with nothing between it and the socket, but
+    that it is `stored` before."""
     filling = "x" * size
     for now in moments(**when):
-        client().publish(channel, json.dumps({"current": now, "text": filling}))
+        text = json.dumps({"current": now, "text": filling})
+        if stored:
+            client().hset(f"benchmarks:{channel}", "text", text)
+        client().publish(channel, text)
 
 
 # -- Short tasks ----------------------------------------------------------------------
@@ -94,6 +99,22 @@ def nothing_bare():
     note("began")
 
 
+@shared_task(base=Task)
+def nothing_by_hand(row):
+    """The same, which writes what a run writes: two states, two messages, a row."""
+    from channels_progress.models import Run
+
+    by_hand("running")
+    note("began")
+    by_hand("succeeded")
+    Run.objects.filter(pk=row).update(state="succeeded", ended=timezone.now())
+
+
+def by_hand(state):
+    client().hset("benchmarks:hand", "state", state)
+    client().publish("benchmarks:hand", "x" * 400)
+
+
 def note(what, task_id=None):
     """Keep when this was, for `desk.noted`."""
     now = ticks()
@@ -103,7 +124,7 @@ def note(what, task_id=None):
 @task_postrun.connect
 def over(sender, task_id, **_):
     # Connected after the app's own receiver, so its work is done.
-    if sender.name in (nothing.name, nothing_bare.name):
+    if sender.name in (nothing.name, nothing_bare.name, nothing_by_hand.name):
         note("over", task_id)
 
 

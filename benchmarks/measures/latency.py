@@ -5,7 +5,7 @@ import time
 from benchmarks import load
 from benchmarks.figures import Check, Row, percentile
 from benchmarks.stack import SERVERS, Bench
-from benchmarks.ways import WAYS
+from benchmarks.ways import STORED, WAYS
 
 PERIOD = 125_000  # µs between two messages of one way
 BLOCKS = 4  # repetitions: the ways take turns all the time, and this cuts it in pieces
@@ -23,9 +23,11 @@ def measure(quick):
         }
         checks = []
         for server in SERVERS:
-            ours, bare, peer = (f"{way.label}, {server}" for way in WAYS)
+            names = (f"{way.label}, {server}" for way in (*WAYS, STORED))
+            ours, bare, peer, stored = names
             checks.append(Check(ours, bare, at_most=limits[0]))
             checks.append(Check(ours, peer, at_most=limits[1]))
+            checks.append(Check(ours, stored))
         yield Row(
             f"`advance()` to message, p{percent}", "ms", values, checks, samples=ages
         )
@@ -33,7 +35,7 @@ def measure(quick):
 
 def collect(count):
     """The ages of `count` messages in µs, by way and server."""
-    arms = [(way, server) for server in SERVERS for way in WAYS]
+    arms = [(way, server) for server in SERVERS for way in (*WAYS, STORED)]
     with Bench(concurrency=len(arms), env=ENV) as bench:
         webs = [bench.serve(server, way.application) for way, server in arms]
         for turn, ((way, server), web) in enumerate(zip(arms, webs, strict=True)):
