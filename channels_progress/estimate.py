@@ -17,6 +17,9 @@ STEPS = 10
 # Seconds of evidence below which there is no estimate.
 EVIDENCE = 1.0
 
+# Seconds without a step after which no pace is honest; `SLOW` in snapshot.js.
+STILL = 10.0
+
 
 class Estimate:
     """The pace of a counter that is looked at from time to time.

@@ -12,17 +12,13 @@ from dataclasses import dataclass, field
 from channels_progress import history
 from channels_progress.conf import conf
 from channels_progress.current import Cancelled, Paused, Progress, Superseded
-from channels_progress.estimate import Estimate
+from channels_progress.estimate import STILL, Estimate
 from channels_progress.header import Header
 from channels_progress.legible import MESSAGE_CHARACTERS, TITLE_CHARACTERS, number, text
 from channels_progress.run import Details
 from channels_progress.store import Call, Store
 
 logger = logging.getLogger("channels_progress")
-
-
-# Seconds without a step, after which no pace of polls is honest: `SLOW` of the page.
-STILL = 10.0
 
 
 def significant(value: float | None, digits: int = 4) -> float | None:

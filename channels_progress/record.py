@@ -69,8 +69,10 @@ class Recorder:
     def _pay(self, write: Callable[[], None]) -> bool:
         try:
             close_old_connections()
-            write()
-            close_old_connections()
+            try:
+                write()
+            finally:
+                close_old_connections()
         except DataError:  # it would never be taken, and what follows would wait
             logger.exception("The history refuses what it is owed.")
         except history.ERRORS:

@@ -14,13 +14,13 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext, pgettext
 
 from channels_progress.errors import FORBIDDEN
+from channels_progress.estimate import STILL
 from channels_progress.run import FINISHED, LOST, RUNNING, WAITING
 
 # A language's plural forms are told by what it says for 0, 1, 2 ... 20 things.
 SAMPLES = range(21)
 
 SILENT = 5  # s without a sign of life from the worker, as in line.js
-SLOW = 10  # s without a change, after which no pace is honest, as in task-progress.js
 TAKEN = 2  # s in the queue that need no remark
 SOON = 3  # s that are not counted down where another service is asked again and again
 
@@ -186,7 +186,7 @@ def _moves(envelope: dict[str, Any]) -> bool:
     state, reason = envelope["state"], envelope["reason"]
     works = state == RUNNING or (state == WAITING and reason == "poll")
     rest: int = envelope["now"] - envelope["changed"]
-    return works and rest <= SLOW * 1000
+    return works and rest <= STILL * 1000
 
 
 def elapsed(envelope: dict[str, Any]) -> str:
@@ -245,6 +245,6 @@ def line(envelope: dict[str, Any]) -> str:
         return say["line.silent"].format(time=duration(age("seen")))
     if state == "running" and envelope["asked"] == "pause":
         return say["line.pausing"]
-    if state == "running" and age("changed") > SLOW:
+    if state == "running" and age("changed") > STILL:
         return say["line.slow"].format(time=duration(age("changed")))
     return say.get(f"line.{state}", "") if state in ("paused", "cancelling") else ""

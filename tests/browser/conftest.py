@@ -85,6 +85,12 @@ async def begin(page, task, **params):
     return (await answer.json())["run"]
 
 
+async def runs_of(page):
+    """What the viewer of an open page has started, as envelopes."""
+    listed = await page.context.request.get("/progress/runs/")
+    return (await listed.json())["runs"]
+
+
 # The page's own, beside which there are a tray and toasts.
 
 

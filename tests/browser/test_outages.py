@@ -6,7 +6,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import expect
 
-from tests.browser.conftest import bar, part, start, verb
+from tests.browser.conftest import bar, part, runs_of, start, verb
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -101,8 +101,7 @@ async def test_start_works_without_websockets(anew, stack, proxy):
     await expect(bar(page, connection="polling")).to_be_visible(timeout=6000)
     await expect(part(page, "percent")).not_to_be_empty()
     await expect(bar(page, state="succeeded")).to_be_visible()
-    listed = await page.context.request.get("/progress/runs/")
-    assert len((await listed.json())["runs"]) == 1
+    assert len(await runs_of(page)) == 1
 
 
 async def test_a_start_whose_socket_breaks_goes_on(anew, stack):
@@ -123,8 +122,7 @@ async def test_a_start_whose_socket_breaks_goes_on(anew, stack):
     await page.get_by_label("Speed").fill("30")
     await page.get_by_role("button", name="Start").click()
     await expect(bar(page, state="succeeded")).to_be_visible()
-    listed = await page.context.request.get("/progress/runs/")
-    assert len((await listed.json())["runs"]) == 1
+    assert len(await runs_of(page)) == 1
 
 
 async def test_a_web_process_that_is_gone_and_comes_back(nervous_page, nervous_stack):

@@ -3,7 +3,7 @@
 import pytest
 from playwright.async_api import expect
 
-from tests.browser.conftest import bar, part
+from tests.browser.conftest import bar, part, runs_of
 
 
 async def press_start(page, speed):
@@ -83,9 +83,7 @@ async def test_a_double_click_starts_one_run(page):
     await page.get_by_role("button", name="Start").dblclick()
     await expect(bar(page, state="succeeded")).to_be_visible()
     assert len(starts) == 1
-    listed = await page.context.request.get("/progress/runs/")
-    runs = (await listed.json())["runs"]
-    assert len(runs) == 1
+    assert len(await runs_of(page)) == 1
 
 
 async def test_a_double_click_starts_one_run_without_scripts_too(anew, stack):
@@ -95,8 +93,7 @@ async def test_a_double_click_starts_one_run_without_scripts_too(anew, stack):
     await page.get_by_role("button", name="Start").dblclick()
     await page.wait_for_url("**/runs/*/")
     await expect(page.locator("main progress")).to_be_visible()
-    listed = await page.context.request.get("/progress/runs/")
-    assert len((await listed.json())["runs"]) == 1
+    assert len(await runs_of(page)) == 1
 
 
 async def test_a_wrong_speed_is_said_beside_its_field(page):

@@ -82,6 +82,21 @@ def test_after_an_outage_it_writes_at_once_again(recorder):
     assert database.taken == ["a", "b"]
 
 
+def test_its_thread_outlives_what_django_says_after_a_write(recorder, monkeypatch):
+    said = iter([None, RuntimeError("said after the first write")])
+
+    def close():
+        if error := next(said, None):
+            raise error
+
+    monkeypatch.setattr(module, "close_old_connections", close)
+    database = Database()
+    for word in "ab":
+        recorder.write(database.take(word), word, wait=False)
+    recorder.drain(10)
+    assert database.taken == ["a", "b"]
+
+
 def test_a_process_about_to_end_does_not_wait_for_ever(recorder, caplog):
     database = Database(down=OperationalError("down"))
     recorder.write(database.take(uuid.uuid4()), "a")

@@ -146,12 +146,10 @@ def test_many_short_tasks_in_the_outage(lab, measure, kind):
     left = set(runs)
 
     def all_told():
-        states = lab.desk("read", runs_=sorted(left))["states"]
-        left.difference_update(
-            run
-            for run, state in zip(sorted(left), states, strict=True)
-            if state == "succeeded"
-        )
+        asked = sorted(left)
+        states = lab.desk("read", runs_=asked)["states"]
+        found = zip(asked, states, strict=True)
+        left.difference_update(run for run, state in found if state == "succeeded")
         return not left
 
     wait_for(all_told, "all ends are told")

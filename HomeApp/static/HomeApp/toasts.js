@@ -64,13 +64,15 @@ function toast(envelope) {
   list.append(item);
   while (list.children.length > MOST) list.firstElementChild.remove();
   say(textOf(envelope));
-  if (state === "succeeded" || state === "cancelled") setTimeout(() => leave(item), STAY);
+  if (state === "succeeded" || state === "cancelled") leave(item, STAY);
 }
 
-/* Not from under somebody's hands. */
-function leave(item) {
-  if (item.matches(":hover, :focus-within")) setTimeout(() => leave(item), STAY);
-  else item.remove();
+/* Take it away in so many ms, but not from under a pointer, nor from who goes by the keyboard. */
+export function leave(item, ms) {
+  setTimeout(() => {
+    if (item.matches(":hover") || item.querySelector(":focus-visible")) leave(item, ms);
+    else item.remove();
+  }, ms);
 }
 
 // -- Outside of the page, for who has asked for it

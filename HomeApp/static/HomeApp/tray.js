@@ -1,7 +1,7 @@
 /* The tray: how much is under way, in the header and in the title, on every page. */
 
 import { listen } from "./lists.js";
-import { forget, notice, offerNotifications, show } from "./toasts.js";
+import { forget, leave, notice, offerNotifications, show } from "./toasts.js";
 
 const KEPT = "HomeApp.active"; // the tab's active runs, for its next page
 const GONE = 8_000; // ms that a run stays in the tray after its end
@@ -41,14 +41,6 @@ function redraw() {
   drawn = true;
 }
 
-/* Not from under a pointer, nor from who goes by the keyboard. */
-function leave(row) {
-  const item = row.closest("li");
-  const used = item.matches(":hover") || item.querySelector(":focus-visible");
-  if (used) setTimeout(() => leave(row), GONE);
-  else item.remove();
-}
-
 /* What has ended while the tab went from one page to the next. */
 async function catchUp() {
   const here = new Set(rows().map((row) => row.getAttribute("run")));
@@ -68,7 +60,7 @@ document.addEventListener("progress:change", ({ detail, target }) => {
   notice(detail);
   if (!tray.contains(target)) return;
   redraw();
-  if (target.finished) setTimeout(() => leave(target), GONE);
+  if (target.finished) leave(target.closest("li"), GONE);
 });
 document.addEventListener("visibilitychange", redraw);
 new MutationObserver(redraw).observe(tray.querySelector("ul"), { childList: true });

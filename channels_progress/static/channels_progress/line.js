@@ -1,7 +1,8 @@
 /* The one honest line under a bar: what is going on when nothing seems to. */
 
+import { SLOW } from "./snapshot.js";
+
 const SILENT = 5; // s without a sign of life from the worker
-const SLOW = 10; // s without a change from a worker that lives
 const TAKEN = 2; // s in the queue that need no remark
 const SOON = 3; // s that are not counted down where another service is asked again and again
 export const UNANSWERED = 10; // s after which a cancel may be forced

@@ -1,6 +1,6 @@
 /* An envelope as it was received, and how old its times are by now. */
 
-const SLOW = 10; // s
+export const SLOW = 10; // s without a change from a worker that lives
 
 export const FINISHED = new Set(["succeeded", "failed", "cancelled"]);
 
