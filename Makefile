@@ -4,8 +4,9 @@ RUN = $(or $(VENV),.venv)/bin/python
 TEST = $(or $(VENV),.venv-dev)/bin/python
 BENCH = $(or $(VENV),.venv-bench)/bin/python
 
-# Most tests wait for other processes: three at once keep two cores busy.
-EVERY_TEST = -n 3 --cov
+# Most tests wait for other processes: three at once keep two cores busy. In their own
+# order, those in a browser come early; the few that take longest would be last.
+EVERY_TEST = -n 3 --no-loadscope-reorder --cov
 
 # What breaks on purpose, by itself and in the real intervals.
 FAULTS = $(TEST) -m pytest -m "nightly or not nightly" tests/faults
