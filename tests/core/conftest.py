@@ -64,13 +64,18 @@ def set_intervals(settings, **values):
 
 
 @pytest.fixture(scope="package")
-def worker(valkey):
-    """A Celery worker whose pool are threads of this process."""
+def worker(valkey, django_db_setup, django_db_blocker):
+    """A Celery worker whose pool are threads of this process.
+
+    It may use the database between two tests as well: a message that comes late, or
+    again, would end it there, and a row that is owed would be lost.
+    """
     setup_worker_optimizations(app, NODE)  # as `celery worker` does
     app.control.purge()  # what tests without a worker have left
     root = logging.getLogger()
     level = root.level
     with ExitStack() as stack:
+        stack.enter_context(django_db_blocker.unblock())
         worker = stack.enter_context(
             start_worker(
                 app,

@@ -178,8 +178,9 @@ def test_retries_without_a_countdown(lab):
 
 
 def test_three_automatic_retries_and_a_failure(lab):
-    lab.hire("autoretry", concurrency=1)
     run = lab.start("retries_and_fails", owner="autoretry")
+    run.until("queued")  # who comes later may miss the first try
+    lab.hire("autoretry", concurrency=1)
     end = run.until_end()
     assert (end["state"], end["attempt"], end["attempts"]) == ("failed", 4, 4)
     assert end["error"]["message"] == "Something went wrong."
