@@ -93,7 +93,7 @@ class _Asking:
 
     def __init__(self, task: Task[Any, Any], lease: Lease, store: Store) -> None:
         self.task, self.lease, self.store = task, lease, store
-        self.request = task.request
+        self.request = task.request  # another thread, which asks late, has none
         self.nonce, self.mark, self.fresh = nonce(), lease.header.mark, nonce()
         self.is_late = False
 
@@ -156,7 +156,7 @@ class _Asking:
             nonce=self.nonce,
             mark=self.mark,
             fresh=self.fresh,
-            redelivered=_redelivered(self.task),
+            redelivered=_redelivered(self.request),
             lost=int(conf.LOST_AFTER * 1000),
             max=conf.MAX_RESTARTS,
             worker=self.lease.worker,
@@ -203,7 +203,7 @@ class _Asking:
         lease, progress = self.lease, self.lease.progress
         number, cursor, doc, silence = answer.extra
         head = answer.snapshot(doc)
-        again = _redelivered(self.task) or self.mark
+        again = _redelivered(self.request) or self.mark
         if again and answer.was in (RUNNING, WAITING):
             counters.bump("restarts")
         transition(lease.header.task, answer, lease.worker)
@@ -263,13 +263,13 @@ class _Asking:
             raise Reject(f"could not be parked: {error!r}", requeue=True) from error
 
 
-def _redelivered(task: Task[Any, Any]) -> bool:
-    return bool((task.request.delivery_info or {}).get("redelivered"))
+def _redelivered(request: Any) -> bool:
+    return bool((request.delivery_info or {}).get("redelivered"))
 
 
 def _comes_again(task: Task[Any, Any], header: Header) -> bool:
     """Whether the message, or the one it is a copy of, may have had a body before."""
-    return _redelivered(task) or header.mark != ""
+    return _redelivered(task.request) or header.mark != ""
 
 
 def publish_again(task: Task[Any, Any], header: Header, **options: Any) -> None:

@@ -11,6 +11,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+import redis
 from celery.result import AsyncResult
 from django.db import connection
 
@@ -57,11 +58,12 @@ def redeliver(hand, body):
     """The same, as Redis delivers it again after the visibility timeout."""
     queue = uuid.uuid4().hex
     deliver(hand, body, queue=queue)
-    client = get_store().client
+    client = redis.Redis.from_url(app.conf.broker_url)
     message = json.loads(client.rpop(queue))
     info = message["properties"]["delivery_info"]
     info |= {"redelivered": True, "routing_key": "celery"}
     client.lpush("celery", json.dumps(message))
+    client.close()
 
 
 def finished(hand):
@@ -446,6 +448,26 @@ def test_what_comes_late_never_takes_a_lease_that_speaks(far, away, settings, ca
     assert far.stored.lease == speaking
     far.end(speaking, 1)
     wait_for(lambda: "dropped: succeeded" in caplog.text, "the copy dropped")
+
+
+def test_a_redelivery_that_asks_late_is_published_afresh(far, away):
+    """On Redis it has the tag of the first: whoever ends first acknowledges both."""
+    far.create()
+    far.begin(worker=OTHER)
+    far.silence()
+    away.freeze()
+    came_again = []
+
+    def body(task):
+        came_again.append(task.request.delivery_info["redelivered"])
+        if came_again == [True]:
+            endless(task)
+
+    redeliver(far, body)
+    wait_for(lambda: came_again, "it begins mute")
+    away.thaw()
+    assert finished(far).attempt == 2
+    assert came_again == [True, False]
 
 
 def test_no_body_begins_mute_beside_another_of_its_process(
