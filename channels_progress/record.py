@@ -62,6 +62,8 @@ class Recorder:
     def _run(self) -> None:
         while True:
             write = self._owed.get()
+            while get_reporter().catching_up:  # the store first: viewers wait for it
+                time.sleep(0.05)
             while not self._pay(write):
                 time.sleep(PAUSE)
             self._behind = not self._owed.empty()

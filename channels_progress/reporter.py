@@ -41,6 +41,8 @@ class Reporter:
         """Leases that are asked for, or whose end is not written yet."""
         self.later: list[Callable[[], None]] = []
         """What could not be written before: each raises as long as it cannot."""
+        self.catching_up = False
+        """Whether these are being written just now."""
         self._wake: SimpleQueue[Any] = SimpleQueue()
         self._started = False
         self._thread = 0
@@ -181,15 +183,19 @@ class Reporter:
                 begin(self.store)
                 lease.due = 0.0
                 caught_up = True
-        while self.later:
-            try:
-                self.later[0]()
-            except ERRORS:
-                raise
-            except Exception:  # the next ones are to be said all the same
-                logger.exception("What was to be said later cannot be said.")
-            del self.later[0]
-            caught_up = True
+        self.catching_up = bool(self.later)
+        try:
+            while self.later:
+                try:
+                    self.later[0]()
+                except ERRORS:
+                    raise
+                except Exception:  # the next ones are to be said all the same
+                    logger.exception("What was to be said later cannot be said.")
+                del self.later[0]
+                caught_up = True
+        finally:
+            self.catching_up = False
         return caught_up
 
     def _report(self) -> list[Snapshot]:

@@ -97,6 +97,20 @@ def test_its_thread_outlives_what_django_says_after_a_write(recorder, monkeypatc
     assert database.taken == ["a", "b"]
 
 
+def test_it_gives_way_while_the_store_is_told(recorder):
+    """Viewers wait for the store, and nobody for the history."""
+    database, reporter = Database(), get_reporter()
+    reporter.catching_up = True
+    try:
+        recorder.write(database.take("a"), "a", wait=False)
+        recorder.drain(0.2)
+        assert database.taken == []
+    finally:
+        reporter.catching_up = False
+    recorder.drain(10)
+    assert database.taken == ["a"]
+
+
 def test_a_process_about_to_end_does_not_wait_for_ever(recorder, caplog):
     database = Database(down=OperationalError("down"))
     recorder.write(database.take(uuid.uuid4()), "a")

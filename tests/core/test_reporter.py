@@ -640,3 +640,23 @@ assert module in sys.modules
 
 def test_a_worker_imports_the_layer_before_it_forks():
     subprocess.run([sys.executable, "-c", PRELOADED], check=True, timeout=60)
+
+
+def test_others_can_see_that_it_says_what_it_could_not_say_before():
+    carrier, seen = Reporter(), []
+    carrier.later.append(lambda: seen.append(carrier.catching_up))
+    assert carrier._catch_up()
+    assert seen == [True]
+    assert not carrier.catching_up
+
+
+def test_a_store_that_is_still_down_ends_the_catching_up():
+    def fail():
+        raise redis.ConnectionError("down")
+
+    carrier = Reporter()
+    carrier.later.append(fail)
+    with pytest.raises(redis.ConnectionError):
+        carrier._catch_up()
+    assert carrier.later
+    assert not carrier.catching_up
