@@ -28,7 +28,10 @@ async def main():
                 (phone, "phone", "light", PHONE),
             ):
                 context = await browser.new_context(
-                    base_url=stack.url, color_scheme=scheme, viewport=size
+                    base_url=stack.url,
+                    color_scheme=scheme,
+                    viewport=size,
+                    reduced_motion="reduce",  # a bar is where its number says
                 )
                 page = await context.new_page()
                 await take(page)
