@@ -14,8 +14,8 @@ from honcho.manager import Manager
 from honcho.printer import Printer
 
 STORE = "store"  # the process that all others use
-GRACE = 5.5  # seconds from Ctrl-C until a process that still runs is killed
-STORE_GRACE = 7.3  # seconds the same for the store, which stops last
+GRACE = 4.5  # seconds from Ctrl-C until a process that still runs is killed
+STORE_GRACE = 6.3  # seconds the same for the store, which stops last
 START = 30.0  # seconds that the store may take to read its data
 
 

@@ -12,6 +12,7 @@ from tests.core import tasks
 from tests.core.conftest import endless, set_intervals, until
 from tests.core.hand import Hand
 from tests.ports import free_port
+from tests.stack import wait_for
 
 pytestmark = pytest.mark.usefixtures("transactional_db")
 
@@ -231,7 +232,7 @@ def test_a_resumed_run_that_ends_at_once_stays_ended(play, declare, quick):
     until(run, "paused")
     runs.resume(run)
     until(run, "failed")
-    assert row("player").state == "failed"
+    wait_for(lambda: row("player").state == "failed", "the history told as well")
 
 
 def test_the_history_is_told_before_the_message_is_out(hop):
