@@ -5,7 +5,7 @@ TEST = $(or $(VENV),.venv-dev)/bin/python
 BENCH = $(or $(VENV),.venv-bench)/bin/python
 
 # Most tests wait for other processes: three at once keep two cores busy. In their own
-# order, those in a browser come early; the few that take longest would be last.
+# order, those that break things come first, then those in a browser: they take longest.
 EVERY_TEST = -n 3 --no-loadscope-reorder --cov
 
 # What breaks on purpose, by itself and in the real intervals.

@@ -48,6 +48,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "e2e" in item.path.parts:
             item.add_marker(pytest.mark.e2e)
+    # What breaks things stays in one process and takes longest, so it begins first.
+    items.sort(key=lambda item: "faults" not in item.path.parts)
 
 
 def pytest_sessionfinish(session):

@@ -159,7 +159,7 @@ async def test_a_run_without_a_total(shown, person):
 
 
 async def test_a_run_that_does_not_stop(shown, person):
-    run = await begin(person, "hang_silently", seconds=0.5)
+    run = await begin(person, "hang_silently", seconds=2)  # hears nothing for 60 s
     page = await shown(run, "running")
     await expect(part(page, "percent")).to_have_text("40%")
     await verb(page, "cancel").click()

@@ -212,7 +212,7 @@ def gated_then_retries(self, countdown=0):
     autoretry_for=(ValueError,),
     max_retries=3,
     retry_backoff=False,
-    default_retry_delay=0.2,
+    default_retry_delay=1,  # a viewer has the time to see that it waits
 )
 def retries_and_fails(self):
     with noted(self):
