@@ -4,8 +4,8 @@ RUN = $(or $(VENV),.venv)/bin/python
 TEST = $(or $(VENV),.venv-dev)/bin/python
 BENCH = $(or $(VENV),.venv-bench)/bin/python
 
-# Most tests wait for other processes: three at once keep two cores busy. In their own
-# order, those that break things come first, then those in a browser: they take longest.
+# Most tests wait for other processes: three at once keep two cores busy, in the order
+# of tests/conftest.py.
 EVERY_TEST = -n 3 --no-loadscope-reorder --cov
 
 # What breaks on purpose, by itself and in the real intervals.

@@ -4,6 +4,8 @@ and remembers what a viewer of each run would have seen.
 """
 
 import contextlib
+import ctypes
+import fcntl
 import itertools
 import json
 import os
@@ -26,6 +28,9 @@ BEAT = 2.0 if REAL else 0.3
 VISIBILITY_TIMEOUT = 60.0 if REAL else 5.0
 BUSY = 1.0 if REAL else 3.0
 SHARED = "shared"
+
+libc = ctypes.CDLL(None, use_errno=True)
+AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux's renameat2
 
 
 def within(seconds):
@@ -275,6 +280,30 @@ def lives(pid):
     return stat.rpartition(")")[2].split()[0] != "Z"
 
 
+def exchange(one, other):
+    """Give two paths each other's name at once, so that nobody finds half of a change.
+
+    One who opens a database whose log was moved already misses what is in the log.
+    """
+    names = [AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other)]
+    if libc.renameat2(*names, RENAME_EXCHANGE):
+        raise OSError(ctypes.get_errno(), f"{one} and {other} cannot be exchanged")
+
+
+@contextlib.contextmanager
+def locked(index):
+    """Hold every lock of SQLite's write-ahead log: nobody reads or writes through it.
+
+    They are bytes 120 to 127 of its index (https://www.sqlite.org/walformat.html);
+    without an index nobody has the database open.
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(FileNotFoundError):
+            file = stack.enter_context(index.open("r+b"))
+            fcntl.lockf(file, fcntl.LOCK_EX, 8, 120)
+        yield
+
+
 class Lab(Stack):
     """
     `with Lab() as lab:` has Valkey and a desk; workers are hired as they are needed.
@@ -394,20 +423,16 @@ class Lab(Stack):
 
     @contextlib.contextmanager
     def no_database(self):
-        """Nobody can open it."""
+        """Nobody can open it, and who has it open can read no more."""
         database = self.directory / "db.sqlite3"
-        files = [p for p in self.directory.glob(database.name + "*") if p.is_file()]
-        hidden = self.directory / "hidden"
-        hidden.mkdir(exist_ok=True)
-        for file in files:
-            file.rename(hidden / file.name)
-        database.mkdir()
+        nothing = self.directory / "nothing"
+        nothing.mkdir(exist_ok=True)
+        exchange(database, nothing)
         try:
-            yield
+            with locked(self.directory / "db.sqlite3-shm"):
+                yield
         finally:
-            database.rmdir()
-            for file in files:
-                (hidden / file.name).rename(file)
+            exchange(database, nothing)
 
     @contextlib.contextmanager
     def frozen_valkey(self):

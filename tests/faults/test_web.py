@@ -355,6 +355,11 @@ async def test_store_and_database_are_both_away(server, layer, sites):
             page = Page(visitor, [run.id])
             async with opened([page]):
                 await page.until(is_running)
+                # To find no run is to read the database, which stays open then.
+                unknown = Page(stranger, ["00000000-0000-4000-8000-000000000000"])
+                async with opened([unknown]):
+                    await unknown.until(lambda page: page.errors)
+                assert {e["code"] for e in unknown.errors} == {"forbidden"}
                 with lab.no_database(), lab.frozen_valkey():
                     await page.until(lambda page: page.errors, timeout=within(6))
                     late = [Page(v, [run.id]) for v in (visitor, stranger)]
