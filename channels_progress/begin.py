@@ -16,7 +16,7 @@ from celery import Task
 from celery.exceptions import Ignore, Reject
 from django.utils.translation import gettext
 
-from channels_progress import counters, history
+from channels_progress import counters, express, history
 from channels_progress.conf import conf
 from channels_progress.current import Progress, enter
 from channels_progress.header import Header
@@ -164,6 +164,7 @@ class _Asking:
             error=encode(
                 {"message": gettext("Its worker stopped %d times.") % conf.MAX_RESTARTS}
             ),
+            **express.to_tell(header.run),
             **values,
         )
 
@@ -224,7 +225,8 @@ class _Asking:
             self._keep_pace(head, known.get("samples") or [])
         lease.spoke = lease.heard = time.monotonic()
         lease.obey(answer.asked)
-        get_reporter().send(head)
+        if not answer.told:
+            get_reporter().send(head)
 
     def _keep_pace(self, head: Snapshot, samples: list[tuple[float, float]]) -> None:
         """What another service does goes on between two polls. (Of a later attempt,
@@ -239,7 +241,8 @@ class _Asking:
         """A wish that waited was fulfilled, or the hop has begun too often."""
         stored = self.store.read([self.lease.id])[self.lease.id]
         transition(self.lease.header.task, answer, self.lease.worker)
-        get_reporter().send(stored.snapshot)
+        if not answer.told:
+            get_reporter().send(stored.snapshot)
         record(stored.snapshot, hop=stored.hop, cursor=stored.cursor)
         if answer.state == CANCELLED:
             revoke(self.task, self.request)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from channels_progress import history
+from channels_progress import express, history
 from channels_progress.conf import conf
 from channels_progress.current import Cancelled, Paused, Progress, Superseded
 from channels_progress.estimate import STILL, Estimate
@@ -153,6 +153,7 @@ class Lease:
                 "doc": doc,
                 "cursor": cursor if cursor != self.cursor else None,
                 "lost": int(conf.LOST_AFTER * 1000),
+                **(express.to_tell(self.id) if verb != "report" or doc else {}),
                 **values,
             },
         )

@@ -143,7 +143,8 @@ class _Write:
             return
         transition(lease.header.task, answer, lease.worker)
         snapshot = answer.snapshot(str(self.call.values["doc"]))
-        get_reporter().send(snapshot)
+        if not answer.told:
+            get_reporter().send(snapshot)
         if snapshot.finished or snapshot.state == PAUSED:
             cursor = lease.progress.cursor_text
             record(snapshot, hop=self.hop, cursor=cursor)

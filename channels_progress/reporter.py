@@ -1,7 +1,8 @@
 """The background thread, one a process, that carries progress out.
 
 First the store, then the group message. A tick is one pipeline of reports for all
-runs of the process, and one round trip of messages for those that were accepted.
+runs of the process, and one round trip of messages for those that were accepted and
+whose watchers the store's script could not tell.
 """
 
 from __future__ import annotations
@@ -267,7 +268,7 @@ class Reporter:
             if call.values.get("cursor") is not None:
                 lease.cursor = str(call.values["cursor"])
             lease.obey(answer.asked)
-            if call.values.get("doc") is not None:
+            if call.values.get("doc") is not None and not answer.told:
                 messages.append(answer.snapshot(str(call.values["doc"])))
         if failure is not None:
             raise failure

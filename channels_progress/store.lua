@@ -1,5 +1,5 @@
 -- The one place where a run changes. KEYS[1] is the run's hash; ARGV is the verb, then
--- names and values. The answer is {code, now, state before, head..., extra...}.
+-- names and values. The answer is {code, now, state before, told, head..., extra...}.
 --
 -- Fields by who writes them: doc (lease holder), asked (web), seen (every beat),
 -- lease, hop, worker, begun, stuck, mark (begin), cursor, and what every verb moves.
@@ -11,6 +11,8 @@ local KEEP_FINISHED = 86400000
 local MARK_GRACE = 60000 -- a copy may wait for a slot before its mark is forgotten
 local HEAD = {'epoch', 'rev', 'state', 'asked', 'attempt', 'reason', 'due', 'queued',
               'started', 'ended', 'seen', 'changed', 'error'}
+local COUNTED = {rev = true, attempt = true, due = true, queued = true, started = true,
+                 ended = true, seen = true, changed = true}
 local FINISHED = {succeeded = true, failed = true, cancelled = true}
 
 local key, verb, a = KEYS[1], ARGV[1], {}
@@ -38,9 +40,27 @@ end
 local running = h.state == 'running'
 local silent = running and now - h.seen > (a.lost or 0)
 
+local moved = false
+
+-- The group message of a change, where the channel layer is this very server and `channel`
+-- its group's; layer.py's `message`. What the server forbids, the caller sends.
+local function tell(values)
+  if not moved or not a.channel or not cmsgpack then return 0 end
+  local head = {now = now}
+  for i, name in ipairs(HEAD) do
+    local value = values[i]
+    head[name] = COUNTED[name] and tonumber(value) or value ~= '' and value
+  end
+  head.error = head.error or 'null'
+  local message = {type = 'progress.run', run = a.run, head = head,
+                   text = redis.call('HGET', key, 'doc')}
+  return type(redis.pcall('PUBLISH', a.channel, cmsgpack.pack(message))) == 'number' and 1 or 0
+end
+
 local function answer(code, ...)
-  local reply = {code, int(now), was}
-  for i, value in ipairs(redis.call('HMGET', key, unpack(HEAD))) do reply[3 + i] = value end
+  local values = redis.call('HMGET', key, unpack(HEAD))
+  local reply = {code, int(now), was, tell(values)}
+  for _, value in ipairs(values) do reply[#reply + 1] = value end
   for _, value in ipairs({...}) do reply[#reply + 1] = value end
   return reply
 end
@@ -64,6 +84,7 @@ local function move(state, fields)
     fields.due = ''
   end
   put(fields)
+  moved = true
   redis.call('PEXPIRE', key, FINISHED[state] and KEEP_FINISHED or KEEP_UNFINISHED)
 end
 

@@ -46,6 +46,8 @@ class Answer:
     now: int
     was: str
     """The state before, or nothing."""
+    told: bool
+    """Whether the watchers were told in the same step."""
     head: Sequence[bytes | None]
     extra: Sequence[Any]
 
@@ -63,10 +65,10 @@ class Answer:
 
     @classmethod
     def of(cls, id: str, reply: Sequence[Any]) -> Answer:
-        """From the script's reply: code, now, state before, head, extra."""
-        end = 3 + len(HEAD)
+        """From the script's reply: code, now, state before, told, head, extra."""
+        end = 4 + len(HEAD)
         code, now, was = reply[0].decode(), int(reply[1]), reply[2].decode()
-        return cls(id, code, now, was, reply[3:end], reply[end:])
+        return cls(id, code, now, was, bool(reply[3]), reply[4:end], reply[end:])
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,10 @@ def live(topic: Topic, message: dict[str, Any]) -> Snapshot | None:
     if seen is None or not isinstance(head, dict) or not isinstance(text, str):
         return None
     try:
-        values = {name: head[name] for name in (*HEAD, "now")}
+        # The script has no null: it says false.
+        values: dict[str, Any] = {
+            name: None if head[name] is False else head[name] for name in (*HEAD, "now")
+        }
     except KeyError:  # of another version
         return None
     return Snapshot(

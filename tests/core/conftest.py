@@ -14,7 +14,7 @@ from celery.backends.redis import ResultConsumer
 from celery.contrib.testing.worker import start_worker
 
 from CeleryProgressbar.celery import app
-from channels_progress import catalogue, progress, runs
+from channels_progress import catalogue, express, progress, runs
 from channels_progress.models import Run
 from channels_progress.reporter import get_reporter
 from channels_progress.store import get_store
@@ -118,6 +118,15 @@ def play(worker, store, transactional_db):
     yield play
     wait_for(lambda: not get_reporter().leases, "every body over")
     get_reporter().drain(10)
+
+
+@pytest.fixture
+def acquainted(store):
+    """This process has sent a message, and knows that the layer's server is ours."""
+    hand = Hand(store)
+    hand.create()
+    get_reporter().send(hand.snapshot)
+    wait_for(lambda: express.to_tell(hand.id), "the layer's server is known")
 
 
 @pytest.fixture

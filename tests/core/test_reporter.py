@@ -1,7 +1,5 @@
 """The background thread: its throttle, its beats, and what it does in an outage."""
 
-import asyncio
-import contextlib
 import json
 import subprocess
 import sys
@@ -15,9 +13,6 @@ from itertools import pairwise
 import msgpack
 import pytest
 import redis
-from channels_redis.pubsub import RedisPubSubLoopLayer
-from django.conf import settings
-from redis.client import Pipeline
 
 from channels_progress import counters, layer, reporter
 from channels_progress.current import Cancelled, Paused, Progress, Superseded
@@ -148,113 +143,6 @@ def test_a_step_of_one_run_is_no_look_at_the_others(crowd, monkeypatch):
     crowd[7].progress.advance()
     crowd[7].wait(1)
     assert {lease.id for lease in looked} == {crowd[7].id}
-
-
-def test_the_messages_of_many_runs_are_one_round_trip(crowd, express, monkeypatch):
-    trips, execute, here = [], Pipeline.execute, threading.get_ident()
-
-    def noted(self):
-        if threading.get_ident() == here:  # other threads write of other things
-            trips.append(len(self))
-        return execute(self)
-
-    monkeypatch.setattr(Pipeline, "execute", noted)
-    snapshots = [attempt.snapshot for attempt in crowd]
-    trips.clear()
-    with published(crowd) as inbox:
-        assert express(snapshots)
-        assert runs_of(inbox, 20) == {attempt.id for attempt in crowd}
-    assert trips == [20]
-
-
-def test_a_message_is_what_the_layer_would_have_sent(attempt, express, loop):
-    with published([attempt]) as inbox:
-        assert express([attempt.snapshot])
-        loop.run_until_complete(layer.send([attempt.snapshot]))
-        ours, layers = (inbox.get_message(timeout=10)["data"] for _ in range(2))
-    both = [msgpack.unpackb(data) for data in (ours, layers)]
-    assert both[0].keys() == both[1].keys()
-    assert both[0]["text"] == both[1]["text"]
-
-
-@pytest.mark.parametrize("part", [{"_get_group_channel_name": None}, {"_shards": ()}])
-def test_a_layer_of_another_build_is_asked(attempt, express, monkeypatch, part):
-    init = RedisPubSubLoopLayer.__init__
-
-    def other(self, *args, **kwargs):
-        init(self, *args, **kwargs)
-        vars(self).update(part)
-
-    monkeypatch.setattr(RedisPubSubLoopLayer, "__init__", other)
-    assert not express([attempt.snapshot])
-
-
-@pytest.mark.parametrize(
-    ("backend", "hosts"),
-    [
-        ("channels_redis.core.RedisChannelLayer", ["redis://127.0.0.1:1"]),
-        ("channels.layers.InMemoryChannelLayer", None),
-        ("channels_redis.pubsub.RedisPubSubChannelLayer", ["redis://a", "redis://b"]),
-        ("channels_redis.pubsub.RedisPubSubChannelLayer", [("127.0.0.1", 1)]),
-        (
-            "channels_redis.pubsub.RedisPubSubChannelLayer",
-            [{"address": "redis://127.0.0.1:1", "retry": "an object of asyncio's"}],
-        ),
-    ],
-)
-def test_another_layer_is_asked(attempt, express, settings, backend, hosts):
-    config = {"hosts": hosts} if hosts else {}
-    settings.CHANNEL_LAYERS = {"default": {"BACKEND": backend, "CONFIG": config}}
-    assert not express([attempt.snapshot])
-
-
-def test_a_message_that_is_lost_is_counted(attempt, express, settings, monkeypatch):
-    lost = []
-    monkeypatch.setattr(counters, "bump", lambda *args: lost.append(args))
-    snapshots = [attempt.snapshot] * 2
-    host = {"address": f"redis://127.0.0.1:{free_port()}"}
-    layers = {**settings.CHANNEL_LAYERS["default"], "CONFIG": {"hosts": [host]}}
-    settings.CHANNEL_LAYERS = {"default": layers}
-    assert express(snapshots)
-    assert lost == [("messages_dropped", 2)]
-
-
-def test_a_cut_connection_costs_no_message(attempt, express, valkey):
-    with published([attempt]) as inbox:
-        assert express([attempt.snapshot])
-        valkey.client.client_kill_filter(_type="normal", skipme=True)
-        assert express([attempt.snapshot])
-        assert runs_of(inbox, 2) == {attempt.id}
-
-
-@pytest.fixture
-def loop():
-    loop = asyncio.new_event_loop()
-    yield loop
-    loop.close()
-
-
-@pytest.fixture
-def express(loop):
-    """`express(snapshots)`: whether they were sent by the short way."""
-    return partial(Express().send, loop)
-
-
-@contextlib.contextmanager
-def published(attempts):
-    """What arrives in the groups of these runs."""
-    with redis.Redis.from_url(settings.REDIS_URL) as client, client.pubsub() as inbox:
-        groups = [f"asgi__group__{layer.group(attempt.id)}" for attempt in attempts]
-        inbox.subscribe(*groups)
-        for _ in groups:
-            inbox.get_message(timeout=10)
-        yield inbox
-
-
-def runs_of(inbox, count):
-    """The runs of the next `count` messages."""
-    found = [inbox.get_message(timeout=10) for _ in range(count)]
-    return {msgpack.unpackb(message["data"])["run"] for message in found}
 
 
 def test_a_lease_that_is_removed_is_not_spoken_for(quick, attempt, carrier):
