@@ -79,7 +79,7 @@ def first_full(found, viewers):
 
 COSTS = {
     "worker": "a worker, ms of CPU an update",
-    "Redis": "Redis, ms of CPU an update (one `EVALSHA`, one `PUBLISH`)",
+    "Redis": "Redis, ms of CPU an update (one script call, which publishes)",
     "first viewer": "a web process, ms of CPU an update, the first viewer",
     "next viewer": "and each further viewer of the same run, ms",
     "memory": "a viewer, KiB",
