@@ -24,7 +24,7 @@ def measure(quick):
     yield Row(f"{told}: `advance()` to message, p99", "ms", values["p99"], late)
     yield Row(f"{told}: p50", "ms", values["p50"], [])
     yield Row(f"{told}: messages that came", "a second", values["came"], [])
-    yield Row(f"{told}: Redis commands", "a second", values["commands"], [])
+    yield Row(f"{told}: scripts and messages", "a second", values["commands"], [])
     for process in ("workers", "web", "Redis"):
         unit = "ms a second of a run"
         yield Row(f"{told}: CPU of {process}", unit, values[process], [])
@@ -62,7 +62,7 @@ def once(server, count, turns, seconds):
 
 
 def look(bench, web):
-    """Commands of ours so far, and CPU seconds of all who carry the runs."""
+    """Scripts and messages so far, and CPU seconds of all who carry the runs."""
     stats = bench.redis.info("commandstats")
     sent = (stats.get(f"cmdstat_{name.lower()}", {}).get("calls", 0) for name in OURS)
     return {
