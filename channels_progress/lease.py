@@ -153,7 +153,7 @@ class Lease:
                 "doc": doc,
                 "cursor": cursor if cursor != self.cursor else None,
                 "lost": int(conf.LOST_AFTER * 1000),
-                **(express.to_tell(self.id) if verb != "report" or doc else {}),
+                **(express.to_tell(self.id) if doc else {}),  # a beat tells nothing
                 **values,
             },
         )

@@ -27,11 +27,6 @@ def pytest_configure():
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
-# What takes longest begins first, so that all processes end at about the same time. The
-# app runs in other processes there; to trace this one would slow it, and find nothing.
-FIRST = {"faults": 0, "e2e": 1, "browser": 2}
-
-
 class ByFolder(LoadScopeScheduling):
     """Of several processes, one takes all tests of a folder, which share its servers.
 
@@ -53,9 +48,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "e2e" in item.path.parts:
             item.add_marker(pytest.mark.e2e)
-        if item.path.parent.name in FIRST:
-            item.add_marker(pytest.mark.no_cover)
-    items.sort(key=lambda item: FIRST.get(item.path.parent.name, len(FIRST)))
+    # What breaks things stays in one process and takes longest, so it begins first.
+    items.sort(key=lambda item: "faults" not in item.path.parts)
 
 
 def pytest_sessionfinish(session):
