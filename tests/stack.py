@@ -25,6 +25,8 @@ import redis
 from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
+# At the beginning: pytest changes it while tests run in other threads.
+ENVIRONMENT = dict(os.environ)
 PATIENCE = 60.0  # seconds; a busy machine is slow, a broken one is not worth more
 
 
@@ -317,7 +319,7 @@ def clean_environment():
     ours |= {"DJANGO_SETTINGS_MODULE", "REDIS_URL", "SECRET_KEY", "FORCE_SCRIPT_NAME"}
     # What `make test` hands down would reach the `make` of a test.
     ours |= {"MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "PYTHON", "VENV"}
-    kept = {n: v for n, v in os.environ.items() if n not in ours}
+    kept = {n: v for n, v in ENVIRONMENT.items() if n not in ours}
     return {n: v for n, v in kept.items() if not n.startswith("PROGRESS_")} | {
         "PYTHONUNBUFFERED": "1",
     }

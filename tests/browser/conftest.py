@@ -43,7 +43,16 @@ async def anew(browser):
 
     yield open_page
     for context in contexts:
-        await context.close()
+        await leave(context)
+
+
+async def leave(context):
+    """Close it; whoever comes next finds no worker busy with what it has started."""
+    listed = await context.request.get("/progress/runs/")
+    for run in (await listed.json())["runs"] if listed.ok else ():
+        if run["state"] not in ("succeeded", "failed", "cancelled"):
+            await post(context, f"/progress/runs/{run['run']}/cancel/")
+    await context.close()
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -75,14 +84,16 @@ async def start(page, task, **params):
 
 async def begin(page, task, **params):
     """Start a task over HTTP, for the viewer of an open page; returns the run's id."""
-    cookies = {each["name"]: each["value"] for each in await page.context.cookies()}
-    answer = await page.context.request.post(
-        f"/progress/start/{task}/",
-        form={name: str(value) for name, value in params.items()},
-        headers={"X-CSRFToken": cookies["csrftoken"]},
-    )
+    form = {name: str(value) for name, value in params.items()}
+    answer = await post(page.context, f"/progress/start/{task}/", form=form)
     assert answer.status == 202, await answer.text()
     return (await answer.json())["run"]
+
+
+async def post(context, path, **options):
+    cookies = {each["name"]: each["value"] for each in await context.cookies()}
+    headers = {"X-CSRFToken": cookies.get("csrftoken", "")}
+    return await context.request.post(path, headers=headers, **options)
 
 
 async def runs_of(page):

@@ -3,7 +3,7 @@
 import pytest
 from playwright.async_api import expect
 
-from tests.browser.conftest import bar, begin, start, verb
+from tests.browser.conftest import bar, begin, post, start, verb
 
 # A tab that nobody looks at, as Chromium without a window cannot make one.
 HIDE = """(hidden) => {
@@ -174,12 +174,9 @@ async def test_what_ends_between_two_pages_is_said_on_the_next(page):
     await page.goto("/trouble/")
     await expect(count(page)).to_have_text("1")
     await page.goto("about:blank")
-    context = page.context.request
-    cookies = {each["name"]: each["value"] for each in await page.context.cookies()}
-    token = {"X-CSRFToken": cookies["csrftoken"]}
     address = f"/progress/runs/{run}/"
-    assert (await context.post(f"{address}cancel/", headers=token)).status == 202
-    while (await (await context.get(address)).json())["state"] != "cancelled":
+    assert (await post(page.context, f"{address}cancel/")).status == 202
+    while (await (await page.request.get(address)).json())["state"] != "cancelled":
         pass
     await page.goto("/trouble/")
     await expect(toast(page, "cancelled")).to_be_visible()
