@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
-from django.db import DatabaseError, InterfaceError, close_old_connections
+from django.db import DatabaseError, InterfaceError, close_old_connections, connections
 
 from channels_progress.models import Run
 from channels_progress.run import HEAD, RUNNING, Details, Snapshot
@@ -65,6 +65,25 @@ def find(id: str) -> Run | None:
     """This run's row, for a thread that lives long."""
     close_old_connections()
     return Run.objects.filter(pk=id).first()
+
+
+def look(id: str, owner: str) -> tuple[bool, int]:
+    """Whether there is this run, and how many of the owner's are unfinished.
+
+    In SQL: Django takes ten times as long to write two queries as to be answered.
+    """
+    with connections[Run.objects.db].cursor() as cursor:
+        cursor.execute(LOOK, [id, id, owner])
+        exists, unfinished = cursor.fetchone()
+    return bool(exists), unfinished
+
+
+LOOK: Final = f"""
+    SELECT COUNT(CASE WHEN id = %s THEN 1 END),
+           COUNT(CASE WHEN ended IS NULL THEN 1 END)
+    FROM {Run._meta.db_table}
+    WHERE id = %s OR (owner = %s AND ended IS NULL)
+"""
 
 
 def read(ids: Iterable[str]) -> dict[str, Run]:

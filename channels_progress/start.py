@@ -7,6 +7,7 @@ import logging
 import secrets
 import uuid
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -64,14 +65,15 @@ def submit(
             {"task": [_("Unknown task.")]},
         )
     id = run_id(owner, key)
-    if key and (again := _again(id)) is not None:
+    exists, unfinished = history.look(id, owner)
+    if exists and (again := _again(id)) is not None:
         return again
     form = declared.form(params, files)
     if not form.is_valid():
         errors = {name: [str(e) for e in texts] for name, texts in form.errors.items()}
         name, texts = next(iter(errors.items()))
         raise Invalid(f"{name}: {texts[0]}", errors)
-    _admit(owner)  # before an upload is kept, for whoever may not start
+    _admit(owner, unfinished)  # before an upload is kept, for whoever may not start
     task_kwargs = getattr(form, "task_kwargs", None)
     kwargs = task_kwargs() if task_kwargs else form.cleaned_data
     return _start(declared.task, kwargs, owner, id, str(declared.title))
@@ -107,24 +109,28 @@ def start(
         task = declared.task
     owner = access.owner(owner)
     id = run_id(owner, key)
-    if key and (again := _again(id)) is not None:
+    exists, unfinished = history.look(id, owner)
+    if exists and (again := _again(id)) is not None:
         return again
-    _admit(owner)
+    _admit(owner, unfinished)
     return _start(task, kwargs or {}, owner, id, title)
 
 
 def _start(
     task: Task[Any, Any], kwargs: dict[str, Any], owner: str, id: str, title: str
 ) -> Started:
+    row = Run(
+        id=id,
+        owner=owner,
+        task=task.name,
+        title=text(title, TITLE_CHARACTERS),
+        kwargs=kwargs,
+    )
+    # One statement needs no transaction; in somebody's, it must not break theirs.
+    alone = transaction.get_connection().get_autocommit()
     try:
-        with transaction.atomic():
-            row = Run.objects.create(
-                id=id,
-                owner=owner,
-                task=task.name,
-                title=text(title, TITLE_CHARACTERS),
-                kwargs=kwargs,
-            )
+        with nullcontext() if alone else transaction.atomic():
+            row.save(force_insert=True)
     except IntegrityError:  # the same key, at the same moment
         if (again := _again(id)) is not None:
             return again
@@ -136,7 +142,7 @@ def _start(
     return Started(id, _launch(row, new=True), True)
 
 
-def _admit(owner: str) -> None:
+def _admit(owner: str, unfinished: int) -> None:
     """Raises TooMany, or Unavailable where nobody can count."""
     store = get_store()
     digest = hashlib.blake2b(owner.encode(), digest_size=16).hexdigest()
@@ -148,7 +154,7 @@ def _admit(owner: str) -> None:
         raise unavailable() from error
     if not admitted:
         raise TooMany(_("Too many starts in the last minute; try again in a minute."))
-    if Run.objects.filter(owner=owner, ended=None).count() >= conf.UNFINISHED_RUNS:
+    if unfinished >= conf.UNFINISHED_RUNS:
         raise TooMany(
             _("There are %d unfinished runs already; wait for one to end.")
             % conf.UNFINISHED_RUNS
@@ -160,9 +166,9 @@ def _again(id: str) -> Started | None:
 
     None where there is no such run yet.
     """
-    if not Run.objects.filter(pk=id).exists():  # most often, at half the price
+    row = Run.objects.filter(pk=id).first()
+    if row is None:
         return None
-    row = Run.objects.get(pk=id)
     try:
         stored = get_store().read([id]).get(id)
     except ERRORS as error:
