@@ -21,6 +21,7 @@ logger = logging.getLogger("channels_progress")
 
 SEND_TIMEOUT: Final = 10.0  # s; uvicorn's send waits for the reader, daphne's never
 CLOSE_TIMEOUT: Final = 1.0  # s
+GOODBYE: Final = 10.0  # s that daphne waits for a reader to answer its close
 FRAMES: Final = 256  # other frames that may wait; one who reads none of them is gone
 COME_BACK: Final = 1013
 
@@ -174,7 +175,9 @@ def teach_daphne() -> None:
     """Let daphne, where it is the server, close with every code of RFC 6455.
 
     It closes by a method of autobahn that raises on 1008 or 1013, and drops who sends
-    a frame that is too large without a word, where the RFC has 1009.
+    a frame that is too large without a word, where the RFC has 1009. And who does not
+    answer a close within 1 s is cut off with all that is still on the way to them: a
+    slow line would lose the end of its run.
     """
     module = sys.modules.get("daphne.ws_protocol")
     if module is None:
@@ -185,3 +188,4 @@ def teach_daphne() -> None:
 
     module.WebSocketProtocol.serverClose = serverClose
     module.WebSocketProtocol.failByDrop = False
+    module.WebSocketProtocol.closeHandshakeTimeout = GOODBYE

@@ -1,12 +1,15 @@
 """The wire as a stranger's client meets it: real daphne, worker and Valkey."""
 
 import asyncio
+import contextlib
 import itertools
 import time
 import uuid
 
 import pytest
+from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidStatus
+from websockets.uri import parse_uri
 
 from tests.client import Visitor
 
@@ -38,6 +41,26 @@ async def test_one_button_starts_shows_and_closes(visitor):
     assert socket.seen[-1]["state"] == "succeeded"
     assert socket.seen[-1]["percent"] == 100
     assert 100 not in percents([e for e in envelopes if e["state"] != "succeeded"])
+
+
+async def test_who_answers_a_close_late_is_not_cut_off(visitor):
+    """As on a slow line, where the end of the run would still be on its way."""
+    url = parse_uri(f"{visitor.ws_url}/ws/start/gen_random/?speed=1000")
+    client = ClientProtocol(url, origin=visitor.url)
+    request = client.connect()
+    request.headers["Cookie"] = visitor.cookie
+    client.send_request(request)
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    writer.writelines(client.data_to_send())
+    while client.close_rcvd is None:
+        client.receive_data(await reader.read(4096))
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(reader.read(), 2.5)
+    assert client.close_rcvd.code == 1000
+    writer.writelines(client.data_to_send())
+    with contextlib.suppress(ConnectionResetError):
+        assert await reader.read() == b""
+    writer.close()
 
 
 @pytest.mark.parametrize(

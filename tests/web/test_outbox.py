@@ -177,6 +177,7 @@ def test_daphne_learns_every_code(monkeypatch):
     protocol.serverClose()
     assert protocol.frame["code"] == 1000
     assert protocol.failByDrop is False
+    assert protocol.closeHandshakeTimeout == 10
 
 
 def test_another_server_needs_no_lesson(monkeypatch):
