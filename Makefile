@@ -12,6 +12,9 @@ EVERY_TEST = -n 3 --no-loadscope-reorder --cov
 FAULTS = $(TEST) -m pytest -m "nightly or not nightly" tests/faults
 REPORTS = var/faults
 
+# Hundreds of processes start: what Python has compiled is kept for the next one.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help run test firefox faults-all chaos bench
 
 help:
