@@ -351,7 +351,9 @@ class Watch:
             watched = [
                 (topic.snapshot, place.token)
                 for run, place in seat.places.items()
-                if (topic := self._topics.get(run)) and topic.snapshot
+                if (topic := self._topics.get(run))
+                and topic.snapshot
+                and seat in topic.seats  # who waits for an answer is given one later
             ]
             if access.settled(seat.viewer, watched):
                 continue

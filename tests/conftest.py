@@ -30,13 +30,14 @@ def pytest_configure():
 class ByFolder(LoadScopeScheduling):
     """Of several processes, one takes all tests of a folder, which share its servers.
 
-    Those in a browser take longest and wait most, so theirs are divided by file.
+    Those in a browser and from end to end take longest and wait most, so theirs are
+    divided by file.
     """
 
     def _split_scope(self, nodeid):
         file = nodeid.partition("::")[0]
         folder = file.rpartition("/")[0]
-        return file if folder.endswith("browser") else folder
+        return file if folder.endswith(("browser", "e2e")) else folder
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -301,6 +301,22 @@ async def test_a_session_that_cannot_be_checked_has_not_ended(
     assert (await tab.next())["percent"] == 20
 
 
+async def test_a_stranger_learns_nothing_while_nothing_can_be_read(
+    watched, monkeypatch
+):
+    """Where an unknown run is unavailable, a known one is not forbidden."""
+    _, hand = watched
+    monkeypatch.setattr(runs, "read", None)
+    now = watch.current()
+    async with Tab(cookie=anonymous()) as stranger:
+        assert (await stranger.watch(hand.run))["code"] == "unavailable"
+        for _ in range(watch.SLOTS):
+            await now._sessions()
+        assert await stranger.silent()
+        monkeypatch.undo()
+        assert (await stranger.next())["code"] == "forbidden"
+
+
 # -- A channel layer that fails
 
 
