@@ -4,6 +4,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import expect
 
+from tests.client import FINISHED
 from tests.conftest import chromium
 from tests.stack import Stack
 
@@ -50,7 +51,7 @@ async def leave(context):
     """Close it; whoever comes next finds no worker busy with what it has started."""
     listed = await context.request.get("/progress/runs/")
     for run in (await listed.json())["runs"] if listed.ok else ():
-        if run["state"] not in ("succeeded", "failed", "cancelled"):
+        if run["state"] not in FINISHED:
             await post(context, f"/progress/runs/{run['run']}/cancel/")
     await context.close()
 
@@ -91,6 +92,7 @@ async def begin(page, task, **params):
 
 
 async def post(context, path, **options):
+    """As a page of this visitor sends it, with their token against forgery."""
     cookies = {each["name"]: each["value"] for each in await context.cookies()}
     headers = {"X-CSRFToken": cookies.get("csrftoken", "")}
     return await context.request.post(path, headers=headers, **options)

@@ -53,7 +53,9 @@ async def test_who_answers_a_close_late_is_not_cut_off(visitor):
     reader, writer = await asyncio.open_connection(url.host, url.port)
     writer.writelines(client.data_to_send())
     while client.close_rcvd is None:
-        client.receive_data(await reader.read(4096))
+        data = await reader.read(4096)
+        assert data, "closed without a close frame"
+        client.receive_data(data)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(reader.read(), 2.5)
     assert client.close_rcvd.code == 1000
