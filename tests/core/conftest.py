@@ -116,6 +116,7 @@ def play(worker, store, transactional_db):
         return run
 
     yield play
+    tasks.BODIES.clear()  # a parked copy may come after the test
     wait_for(lambda: not get_reporter().leases, "every body over")
     get_reporter().drain(10)
 

@@ -75,9 +75,10 @@ def nothing_runs():
     return not (get_reporter().leases or get_reporter().busy)
 
 
-def dropped(caplog, why):
-    """Wait until a message of a run was dropped."""
-    wait_for(lambda: f"dropped: {why}" in caplog.text, f"a message dropped: {why}")
+def dropped(hand, caplog, why):
+    """Wait until a message of this run was dropped; another's may come late."""
+    line = f"{hand.id} dropped: {why}"
+    wait_for(lambda: line in caplog.text, f"a message of {line}")
 
 
 # -- The lease is taken -----------------------------------------------------------
@@ -151,7 +152,7 @@ def test_a_duplicate_is_parked_and_never_runs_beside_the_original(
     deliver(hand, body)
     wait_for(lambda: hand.field("mark"), "the duplicate parked")
     gate.open()
-    dropped(caplog, "succeeded")
+    dropped(hand, caplog, "succeeded")
     assert len(begun) == 1
 
 
@@ -169,7 +170,7 @@ def test_a_second_duplicate_is_dropped(hand, caplog):
     deliver(hand, lambda task: None)
     wait_for(lambda: hand.field("mark"), "the duplicate parked")
     deliver(hand, lambda task: None)
-    dropped(caplog, "dropped")
+    dropped(hand, caplog, "dropped")
     runs.cancel(hand.id)
 
 
@@ -185,7 +186,7 @@ def test_two_messages_at_once_in_one_process_run_one_body(hand, settings, caplog
     for _ in range(8):
         deliver(hand, body)
     finished(hand)
-    dropped(caplog, "succeeded")
+    dropped(hand, caplog, "succeeded")
     assert len(begun) == 1
 
 
@@ -220,7 +221,7 @@ def test_a_message_of_a_run_that_is_over_or_paused_is_dropped(hand, caplog, stat
     hand.create()
     hand.end(lease(hand.begin()), 1, state)
     deliver(hand, lambda task: pytest.fail("it ran"))
-    dropped(caplog, state)
+    dropped(hand, caplog, state)
     assert hand.snapshot.state == state
 
 
@@ -228,7 +229,7 @@ def test_a_message_of_a_cancelled_run_is_dropped_and_celery_says_revoked(hand, c
     hand.create()
     hand.cancel()
     deliver(hand, lambda task: pytest.fail("it ran"))
-    dropped(caplog, "cancelled")
+    dropped(hand, caplog, "cancelled")
     wait_for(lambda: AsyncResult(hand.id).state == "REVOKED", "Celery's result")
 
 
@@ -236,7 +237,7 @@ def test_a_message_of_an_older_hop_is_dropped(hand, caplog):
     hand.create()
     hand.end(lease(hand.begin()), 1, "waiting", next=2)
     deliver(hand, lambda task: pytest.fail("it ran"))
-    dropped(caplog, "old")
+    dropped(hand, caplog, "old")
 
 
 def test_a_cancel_that_nobody_could_hear_is_fulfilled(hand):
@@ -447,7 +448,7 @@ def test_what_comes_late_never_takes_a_lease_that_speaks(far, away, settings, ca
     assert stopped.wait(10)
     assert far.stored.lease == speaking
     far.end(speaking, 1)
-    wait_for(lambda: "dropped: succeeded" in caplog.text, "the copy dropped")
+    dropped(far, caplog, "succeeded")
 
 
 def test_a_redelivery_that_asks_late_is_published_afresh(far, away):
@@ -486,7 +487,7 @@ def test_no_body_begins_mute_beside_another_of_its_process(
     away.thaw()
     gate.open()
     assert finished(far).attempt == 1
-    wait_for(lambda: "dropped: succeeded" in caplog.text, "the copy dropped")
+    dropped(far, caplog, "succeeded")
 
 
 def test_a_retry_in_an_outage_is_the_next_attempt(far, away):
