@@ -41,6 +41,15 @@ def checkout(tmp_path_factory):
     return directory
 
 
+def take_terminal():
+    """As a login does: only a session's controlling terminal turns Ctrl-C into a signal.
+
+    And that a terminal was closed is heard, even where the tests run under `nohup`.
+    """
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 class Terminal:
     """`make run` in a terminal of its own; knows every process that comes of it."""
 
@@ -66,8 +75,7 @@ class Terminal:
             stdout=line,
             stderr=line,
             start_new_session=True,
-            # Only the controlling terminal of a session turns Ctrl-C into a signal.
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=take_terminal,
         )
         os.close(line)
         self.reader = threading.Thread(target=self.read, daemon=True)
