@@ -42,7 +42,7 @@ def checkout(tmp_path_factory):
 
 
 def take_terminal():
-    """As a login does: only a session's controlling terminal turns Ctrl-C into a signal.
+    """As a login does: only the controlling terminal turns Ctrl-C into a signal.
 
     And that a terminal was closed is heard, even where the tests run under `nohup`.
     """
