@@ -9,7 +9,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from django.db import DatabaseError, InterfaceError, close_old_connections, connections
+from django.db import (
+    DatabaseError,
+    InterfaceError,
+    close_old_connections,
+    connections,
+    router,
+)
 
 from channels_progress.models import Run
 from channels_progress.run import HEAD, RUNNING, Details, Snapshot
@@ -32,12 +38,10 @@ def close(snapshot: Snapshot, *, hop: int | None = None, cursor: str = "") -> No
         values["hop"] = hop
     if cursor:
         values["cursor"] = cursor
-    rows = Run.objects.filter(pk=snapshot.id)
-    if snapshot.finished:
-        rows_to_close = rows.exclude(state="succeeded")
-    else:
-        rows_to_close = rows.filter(ended=None)  # a pause may be written late
-    if not rows_to_close.update(**values) and not rows.exists():
+    # A pause may be written late.
+    where = "state <> 'succeeded'" if snapshot.finished else "ended IS NULL"
+    written = _update(snapshot.id, values, where)
+    if not written and not Run.objects.filter(pk=snapshot.id).exists():
         Run.objects.create(
             id=snapshot.id,
             owner=snapshot.owner,
@@ -45,6 +49,21 @@ def close(snapshot: Snapshot, *, hop: int | None = None, cursor: str = "") -> No
             title=values["document"].get("title") or "",
             **values,
         )
+
+
+def _update(id: str, values: dict[str, Any], where: str) -> bool:
+    """Whether this run's row was there to be written, in SQL as in `look`."""
+    connection = connections[router.db_for_write(Run)]
+    quote = connection.ops.quote_name
+    fields = [field for field in Run._meta.concrete_fields if field.name in values]
+    columns = ", ".join(f"{quote(str(field.column))} = %s" for field in fields)
+    saved = [field.get_db_prep_save(values[field.name], connection) for field in fields]
+    table = quote(Run._meta.db_table)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE {table} SET {columns} WHERE id = %s AND {where}", [*saved, id]
+        )
+        return bool(cursor.rowcount)
 
 
 def cancel(row: Run) -> None:

@@ -1,5 +1,6 @@
 -- The one place where a run changes. KEYS[1] is the run's hash; ARGV is the verb, then
--- names and values. The answer is {code, now, state before, told, head..., extra...}.
+-- names and values. The answer is {code, now, state before, told, head, extra...};
+-- the head's values are one, with NUL between them: a client reads many slowly.
 --
 -- Fields by who writes them: doc (lease holder), asked (web), seen (every beat),
 -- lease, hop, worker, begun, stuck, mark (begin), cursor, and what every verb moves.
@@ -59,10 +60,8 @@ end
 
 local function answer(code, ...)
   local values = redis.call('HMGET', key, unpack(HEAD))
-  local reply = {code, int(now), was, tell(values)}
-  for _, value in ipairs(values) do reply[#reply + 1] = value end
-  for _, value in ipairs({...}) do reply[#reply + 1] = value end
-  return reply
+  for i, value in ipairs(values) do values[i] = value or '' end
+  return {code, int(now), was, tell(values), table.concat(values, '\0'), ...}
 end
 
 local function put(fields)

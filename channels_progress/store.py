@@ -66,9 +66,9 @@ class Answer:
     @classmethod
     def of(cls, id: str, reply: Sequence[Any]) -> Answer:
         """From the script's reply: code, now, state before, told, head, extra."""
-        end = 4 + len(HEAD)
-        code, now, was = reply[0].decode(), int(reply[1]), reply[2].decode()
-        return cls(id, code, now, was, bool(reply[3]), reply[4:end], reply[end:])
+        code, now, was, told, values, *extra = reply
+        head = values.split(b"\0")
+        return cls(id, code.decode(), int(now), was.decode(), bool(told), head, extra)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ pytestmark = pytest.mark.together
 POOLS = ["prefork", "threads", "gevent", "solo"]
 STEP = 0.02  # seconds between two steps of the bodies
 # Where Celery's loop is the blocking one (`celery.worker.loops.synloop`), a worker
-# whose slots were full looks for the next message after up to 2 s: kombu's `on_poll_start`
-# asks `can_consume`, and polls that long. So does any task wait, and so a resume.
+# whose slots were full looks for the next message after up to 2 s: kombu's poller
+# asks `can_consume` and then polls that long. Any task waits so, and so a resume.
 LOOK = {"gevent": 2.0}
 
 
