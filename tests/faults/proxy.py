@@ -28,7 +28,7 @@ class Proxy:
         self.open.set()
         self.refusing = self.swallowing = self.late = False
         self.doomed = set()  # what a client says before its connection is cut
-        self.pairs = set()
+        self.pairs = {}  # in their order
         self.lock = threading.Lock()
         self.connections = 0
         threading.Thread(target=self._accept, daemon=True).start()
@@ -38,15 +38,17 @@ class Proxy:
     def cut(self):
         """Reset every connection; new ones are served."""
         with self.lock:
-            pairs, self.pairs = self.pairs, set()
+            pairs, self.pairs = self.pairs, {}
         for pair in pairs:
             for end in pair:
                 reset(end)
 
     def cut_one(self):
-        """Reset one connection."""
+        """Reset the oldest connection: not what was made for another that was cut, over
+        which a verb is sent again, and only once."""
         with self.lock:
-            pair = self.pairs.pop() if self.pairs else ()
+            pair = next(iter(self.pairs), ())
+            self.pairs.pop(pair, None)
         for end in pair:
             reset(end)
 
@@ -108,7 +110,7 @@ class Proxy:
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             pair = (client, server)
             with self.lock:
-                self.pairs.add(pair)
+                self.pairs[pair] = None
             lost = threading.Event()  # something was swallowed: it must never go on
             cut = threading.Event()  # the next answer does not arrive
             for source, sink in (pair, pair[::-1]):
@@ -134,7 +136,7 @@ class Proxy:
                 if not lost.is_set():
                     sink.sendall(data)
         with self.lock:
-            self.pairs.discard(pair)
+            self.pairs.pop(pair, None)
         for end in pair:
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
