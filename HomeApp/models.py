@@ -64,7 +64,7 @@ class Measurement(models.Model):
 
 
 class Overtaken(Exception):
-    """Another attempt has taken this batch: there is nothing left to do here."""
+    """Another attempt has taken this batch: the row says where to go on."""
 
 
 class ImportReport(models.Model):

@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from channels_progress import progress, startable
-from channels_progress.current import Paused, Superseded, TaskError
+from channels_progress.current import Paused, TaskError
 from HomeApp import elsewhere, forms, measurements, trouble
 from HomeApp.models import ImportReport, Overtaken
 
@@ -120,29 +120,36 @@ def import_file(file, run, path, name):
     if progress.cursor is None:
         progress.message = _("Counting the rows")
     report = ImportReport.begin(run, path, name, file)
-    if report.ended:  # and only its acknowledgement was lost
-        return report.receipt()
-    since = time.monotonic()
     try:
-        progress.unit, progress.total = "row", report.total
-        progress.skip(report.rows - progress.current)
-        tell(report)
-        for batch in measurements.batches(file, report.offset, report.line, ROWS):
-            now = time.monotonic()
-            report.take(batch, now - since)
-            since = now
-            reset_queries()  # with DEBUG, Django keeps them all
-            progress.advance(batch.count)
-            tell(report)
-            # The report knows it better; this tells the run that the import moves.
-            progress.checkpoint({"offset": report.offset, "rows": report.rows})
+        # It may have ended already, and only its acknowledgement was lost.
+        while not report.ended:
+            try:
+                import_rest(file, report)
+            except Overtaken:
+                # By an attempt that could not be told yet that this one has begun.
+                report.refresh_from_db()
     except Paused:
         report.paused()
         raise
-    except Overtaken:
-        raise Superseded from None
-    report.finish(time.monotonic() - since)
     return report.receipt()
+
+
+def import_rest(file, report):
+    """Import what the report has not; raises Overtaken."""
+    since = time.monotonic()
+    progress.unit, progress.total = "row", report.total
+    progress.skip(report.rows - progress.current)
+    tell(report)
+    for batch in measurements.batches(file, report.offset, report.line, ROWS):
+        now = time.monotonic()
+        report.take(batch, now - since)
+        since = now
+        reset_queries()  # with DEBUG, Django keeps them all
+        progress.advance(batch.count)
+        tell(report)
+        # The report knows it better; this tells the run that the import moves.
+        progress.checkpoint({"offset": report.offset, "rows": report.rows})
+    report.finish(time.monotonic() - since)
 
 
 def tell(report):

@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 import secrets
 
+from celery import current_app
+from celery.app.task import Context
 from django.utils.translation import gettext as _
 
 from channels_progress import catalogue, history
+from channels_progress.begin import revoke
 from channels_progress.conf import conf
 from channels_progress.errors import Forbidden, Invalid
 from channels_progress.force import force as end_by_force
@@ -16,7 +19,7 @@ from channels_progress.log import told, transition
 from channels_progress.models import Run
 from channels_progress.publish import publish
 from channels_progress.read import get, unavailable
-from channels_progress.run import FINISHED, PAUSED, RUNNING, Snapshot
+from channels_progress.run import FINISHED, PAUSED, QUEUED, RUNNING, WAITING, Snapshot
 from channels_progress.store import ERRORS, get_store, nonce
 
 logger = logging.getLogger("channels_progress")
@@ -40,35 +43,42 @@ def pause(id: str) -> Snapshot:
 
     Invalid where the task does not checkpoint, since it could not go on.
     """
-    declared = catalogue.get(get(id).task)
-    if declared is None or not declared.pausable:
+    snapshot = get(id)
+    declared = catalogue.get(snapshot.task)
+    replaced = snapshot.epoch and not snapshot.as_dict().get("pausable")
+    if declared is None or not declared.pausable or replaced:
         raise Invalid(_("This task cannot be paused: it keeps no checkpoints."))
     return _ask(id, "pause")
 
 
 def _ask(id: str, verb: str) -> Snapshot:
-    store = get_store()
+    store, lost = get_store(), int(conf.LOST_AFTER * 1000)
     try:
-        answer = store.call(verb, id, lost=int(conf.LOST_AFTER * 1000))
+        answer = store.call(verb, id, lost=lost)
+        if answer.code == "missing" and verb == "cancel":
+            row = Run.objects.filter(pk=id, ended=None).first()
+            if row is not None:
+                answer = store.call(verb, id, lost=lost, **_seed(row))
         if answer.code == "done":
             _close(id)
     except ERRORS as error:
         raise unavailable() from error
-    if answer.code == "missing" and verb == "cancel":
-        _cancel_row(id)
     if answer.code in ("done", "asked"):
         tell(id)
     snapshot = get(id)
     if answer.code == "done" and answer.was != answer.state:
         transition(snapshot.task, answer)
+        if verb == "cancel" and answer.was not in (QUEUED, WAITING):
+            _revoke(id)
     return snapshot
 
 
-def _cancel_row(id: str) -> None:
-    """The store has lost the run: the history says that it is over."""
-    row = Run.objects.filter(pk=id, ended=None).first()
-    if row is not None:
-        history.cancel(row)
+def _revoke(id: str) -> None:
+    """Say it in Celery's result: no message may come any more that would."""
+    row = Run.objects.filter(pk=id).first()
+    task = current_app.tasks.get(row.task) if row is not None else None
+    if task is not None:
+        revoke(task, Context(id=id))
 
 
 def resume(id: str) -> Snapshot:
@@ -78,17 +88,20 @@ def resume(id: str) -> Snapshot:
     if row is None:
         raise Forbidden()
     try:
-        answer = store.call("resume", id, nonce=nonce(), **_seed(row))
+        seed = _seed(row) if row.state == PAUSED else {}
+        answer = store.call("resume", id, nonce=nonce(), **seed)
     except ERRORS as error:
         raise unavailable() from error
     if answer.code != "resumed":
         return get(id)
     hop = int(answer.extra[0])
     transition(row.slug, answer)
-    history.reopen(id, hop=hop)  # before it may end
     try:
+        # Before it may end.
+        if not history.reopen(id, hop=hop):  # it was cancelled meanwhile
+            return cancel(id)
         publish(row, hop, "resume", answer.snapshot().queued)
-    except Exception as error:  # kombu's transports raise what they like
+    except Exception as error:  # the database's, or what a transport of kombu likes
         logger.warning("Run %s could not be resumed: %s", id, told(error))
         _repause(row, hop)
         raise unavailable() from error
@@ -102,7 +115,7 @@ def _repause(row: Run, hop: int) -> None:
         if answer.code == "done":
             transition(row.slug, answer)
             _close(row.pk)
-    except ERRORS as error:
+    except (*ERRORS, *history.ERRORS) as error:
         raise unavailable() from error
 
 
@@ -114,9 +127,7 @@ def _close(id: str) -> None:
 
 
 def _seed(row: Run) -> dict[str, object]:
-    """What makes a paused run's hash again, where the store has lost it."""
-    if row.state != PAUSED:
-        return {}
+    """What makes a run's hash again, where the store has lost it."""
     snapshot = history.snapshot(row, 0)
     return {
         "make": True,

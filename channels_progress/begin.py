@@ -28,8 +28,6 @@ from channels_progress.reporter import breaker, get_reporter
 from channels_progress.run import (
     CANCELLED,
     FAILED,
-    FINISHED,
-    PAUSED,
     RUNNING,
     WAITING,
     Details,
@@ -103,7 +101,21 @@ class _Asking:
         if here is not None and here.header.hop == self.lease.header.hop:
             self._again(self.mark, conf.LOST_AFTER)
             raise Refused("its body runs here, and the store cannot be asked")
+        if self._goes_on():
+            reporter = get_reporter()
+            if not reporter.later:  # which learns when the store is back
+                reporter.keep(reporter.store.ping)
+            self._again(self.mark or self.fresh, conf.HEARTBEAT_INTERVAL)
+            raise Refused("its cursor cannot be read")
         self.lease.begin = self.late
+
+    def _goes_on(self) -> bool:
+        """Whether the body may have a cursor: without it, it would begin anew, and
+        overwrite it."""
+        header = self.lease.header
+        return header.pausable and (
+            header.kind not in ("start", "replace") or _comes_again(self.task, header)
+        )
 
     def late(self, store: Store) -> None:
         """Called by the reporter until the store has answered: it never takes a
@@ -187,7 +199,9 @@ class _Asking:
             logger.warning("The history cannot be read for %s: %r", header.run, error)
             row = None
         if row is not None:
-            if row.state in FINISHED or (row.state == PAUSED and row.hop >= header.hop):
+            if history.over(row, header.hop):
+                if row.state == CANCELLED:
+                    revoke(self.task, self.request)
                 raise Refused(f"The history says {row.state}.")
             cursor = row.cursor
         return self._call(
@@ -285,4 +299,9 @@ def publish_again(task: Task[Any, Any], header: Header, **options: Any) -> None:
 def revoke(task: Task[Any, Any], request: Any) -> None:
     """Celery's result says REVOKED, too."""
     with suppress(Exception):  # Celery's own result is a courtesy
-        task.backend.mark_as_revoked(request.id, "cancelled", request=request)
+        task.backend.mark_as_revoked(
+            request.id,
+            "cancelled",
+            request=request,
+            store_result=not task.ignore_result,
+        )

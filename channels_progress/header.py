@@ -26,12 +26,15 @@ class Header:
     mark: str = ""
     """The random word of a duplicate's copy; the script remembers the current one."""
     pausable: bool = False
+    """Whether the body obeys a pause. Not that of a task which has replaced the run's:
+    a resume publishes the run's own, and with what the other began nobody knows."""
     language: str = ""
     """In which the body speaks: that of whoever started or resumed the run."""
 
     def next(self, kind: Kind) -> Header:
         """The header of the message that follows this one."""
-        return replace(self, hop=self.hop + 1, kind=kind, mark="")
+        pausable = self.pausable and kind != "replace"
+        return replace(self, hop=self.hop + 1, kind=kind, mark="", pausable=pausable)
 
     def as_headers(self) -> dict[str, dict[str, Any]]:
         return {HEADER: asdict(self)}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -16,9 +15,11 @@ from django.db import (
     connections,
     router,
 )
+from django.db.models import Q
+from django.db.transaction import mark_for_rollback_on_error
 
 from channels_progress.models import Run
-from channels_progress.run import HEAD, RUNNING, Details, Snapshot
+from channels_progress.run import FINISHED, HEAD, PAUSED, RUNNING, Details, Snapshot
 
 ERRORS = (DatabaseError, InterfaceError)
 
@@ -52,32 +53,31 @@ def close(snapshot: Snapshot, *, hop: int | None = None, cursor: str = "") -> No
 
 
 def _update(id: str, values: dict[str, Any], where: str) -> bool:
-    """Whether this run's row was there to be written, in SQL as in `look`."""
+    """Write to a run's row, in SQL as in `look`; whether it was there to be written."""
     connection = connections[router.db_for_write(Run)]
     quote = connection.ops.quote_name
     fields = [field for field in Run._meta.concrete_fields if field.name in values]
     columns = ", ".join(f"{quote(str(field.column))} = %s" for field in fields)
     saved = [field.get_db_prep_save(values[field.name], connection) for field in fields]
     table = quote(Run._meta.db_table)
-    with connection.cursor() as cursor:
+    # A caller's transaction is as broken by an error here as by one of the ORM.
+    with mark_for_rollback_on_error(connection.alias), connection.cursor() as cursor:
         cursor.execute(
             f"UPDATE {table} SET {columns} WHERE id = %s AND {where}", [*saved, id]
         )
         return bool(cursor.rowcount)
 
 
-def cancel(row: Run) -> None:
-    """Write that a run is over which the store has lost."""
-    lost = snapshot(row, 0)
-    now = replace(lost, state="cancelled", reason="asked", ended=lost.now, epoch="")
-    close(replace(now, asked="cancel"))
+def reopen(id: str, *, hop: int) -> bool:
+    """Write that a paused or withdrawn run goes on; False where it has ended."""
+    goes_on = Q(ended=None) | Q(document__reason="withdrawn")
+    rows = Run.objects.filter(goes_on, pk=id)
+    return bool(rows.update(state="", ended=None, hop=hop))
 
 
-def reopen(id: str, *, hop: int) -> None:
-    """Write that a paused or withdrawn run goes on."""
-    Run.objects.filter(pk=id).exclude(state="succeeded").update(
-        state="", ended=None, hop=hop
-    )
+def over(row: Run, hop: int) -> bool:
+    """Whether a message of this hop has nothing more to say of the run."""
+    return row.state in FINISHED or (row.state == PAUSED and row.hop >= hop)
 
 
 def find(id: str) -> Run | None:

@@ -92,6 +92,8 @@ class Lease:
     ended: bool = False
     polls: bool = False
     """Whether it has ended as a poll, after which another message goes on."""
+    revoke: Callable[[], None] | None = None
+    """Says in Celery's result that it was cancelled, where a viewer stopped it."""
     sequence: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     @property
@@ -160,14 +162,14 @@ class Lease:
 
     def whole(self, call: Call) -> Call | None:
         """The same write, for a store that has lost the run: it brings all back. None
-        where the run is over, as the history says."""
+        where the history says that nothing is left to say."""
         owner = self.header.owner
         try:
             row = history.find(self.id)
         except history.ERRORS as error:
             logger.warning("The history cannot be read for %s: %r", self.id, error)
         else:
-            if row is not None and row.ended:
+            if row is not None and history.over(row, self.header.hop):
                 return None
             owner = row.owner if row is not None else owner  # it may have been claimed
         values = {

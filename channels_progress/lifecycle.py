@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 from billiard.exceptions import SoftTimeLimitExceeded
@@ -20,14 +21,14 @@ from django.utils import translation
 from channels_progress import counters, layer, worker
 from channels_progress.begin import publish_again, revoke
 from channels_progress.bury import bury
-from channels_progress.current import Cancelled, leave
+from channels_progress.current import Cancelled, Paused, leave
 from channels_progress.end import End, end_of, failure, in_flight
 from channels_progress.lease import Lease
 from channels_progress.legible import encode_result
 from channels_progress.log import transition
 from channels_progress.record import get_recorder, record
 from channels_progress.reporter import breaker, get_reporter
-from channels_progress.run import FAILED, PAUSED, SUCCEEDED
+from channels_progress.run import CANCELLED, FAILED, PAUSED, SUCCEEDED
 from channels_progress.store import ERRORS, Answer, Call, get_store
 from channels_progress.task import header_of
 from channels_progress.threads import green
@@ -68,8 +69,8 @@ def _end(sender: Task[Any, Any], lease: Lease, state: str | None, retval: Any) -
     if state is None and sender.acks_late and green():
         # Celery acknowledges what it kills there, so nothing else would come back.
         publish_again(sender, lease.header)
-    if isinstance(retval, Cancelled):
-        revoke(sender, sender.request)
+    if isinstance(retval, Cancelled | Paused):  # a cancel may follow a pause
+        lease.revoke = partial(revoke, sender, sender.request)
     if end is None:
         return False
     lease.ended, lease.polls = True, end.reason == "poll"
@@ -143,6 +144,8 @@ class _Write:
             return
         transition(lease.header.task, answer, lease.worker)
         snapshot = answer.snapshot(str(self.call.values["doc"]))
+        if snapshot.state == CANCELLED and lease.revoke is not None:
+            lease.revoke()
         if not answer.told:
             get_reporter().send(snapshot)
         if snapshot.finished or snapshot.state == PAUSED:

@@ -54,6 +54,7 @@ TRANSITIONS: Final[dict[tuple[str, str | None], frozenset[str]]] = {
     ("bury", WAITING): FINISHED,
     ("bury", QUEUED): frozenset({FAILED, CANCELLED}),
     # The web. On `running` a wish is kept and told in the answer to a report.
+    ("cancel", None): frozenset({CANCELLED}),  # only the history knows it
     ("cancel", QUEUED): frozenset({CANCELLED}),
     ("cancel", WAITING): frozenset({CANCELLED}),
     ("cancel", PAUSED): frozenset({CANCELLED}),

@@ -176,8 +176,8 @@ def _again(id: str) -> Started | None:
     if stored is None and row.ended is None and row.state == "":
         _launch(row)  # the web died before the store knew, or the store lost it
     elif stored is not None and stored.snapshot.reason == "withdrawn":
-        history.reopen(id, hop=stored.hop + 1)
-        _launch(row)
+        if history.reopen(id, hop=stored.hop + 1):
+            _launch(row)
     elif stored is not None and stored.snapshot.state == QUEUED:
         waited = stored.snapshot.now - stored.snapshot.changed
         if waited > REPUBLISH_AFTER:

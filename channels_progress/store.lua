@@ -262,7 +262,10 @@ local function create()
 end
 
 local function ask_cancel()
-  if not exists then return answer('missing') end
+  if not exists then
+    if not a.make then return answer('missing') end
+    put(seed()) -- whatever still comes of it finds that it is over
+  end
   if h.state == 'cancelled' and h.reason == 'asked' then return answer('done') end
   if FINISHED[h.state] then return answer(h.state) end
   if running and not silent then

@@ -48,17 +48,16 @@ class Answer:
     """The state before, or nothing."""
     told: bool
     """Whether the watchers were told in the same step."""
-    head: Sequence[bytes | None]
+    head: Sequence[bytes]
     extra: Sequence[Any]
 
     @property
     def state(self) -> str:
-        return (self.head[2] or b"").decode()
+        return self.head[2].decode()
 
     @property
     def asked(self) -> str | None:
-        asked = self.head[3]
-        return asked.decode() if asked else None
+        return self.head[3].decode() or None
 
     def snapshot(self, members: bytes | str = "", **rest: Any) -> Snapshot:
         return Snapshot.of(self.id, self.now, self.head, members, **rest)

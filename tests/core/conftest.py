@@ -4,7 +4,7 @@ import gc
 import logging
 import threading
 import warnings
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +12,7 @@ from celery._state import _set_task_join_will_block
 from celery.app.trace import reset_worker_optimizations, setup_worker_optimizations
 from celery.backends.redis import ResultConsumer
 from celery.contrib.testing.worker import start_worker
+from django.db import connection
 
 from CeleryProgressbar.celery import app
 from channels_progress import catalogue, express, progress, runs
@@ -166,6 +167,21 @@ def until(run, state):
         return snapshot if getattr(snapshot, "shown", "") == state else None
 
     return wait_for(reached, f"run {run} {state}")
+
+
+@contextmanager
+def before_the_row_is_written(act):
+    """`act()` once, before this thread writes to a row of the history."""
+    left = [act]
+
+    def look(execute, sql, *args):
+        if left and sql.startswith('UPDATE "channels_progress_run"'):
+            left.pop()()
+        return execute(sql, *args)
+
+    with connection.execute_wrapper(look):
+        yield
+    assert not left, "no row was written"
 
 
 def endless(task):

@@ -1,16 +1,24 @@
 """Asking that a run ends, pauses or goes on; and what its row says then."""
 
 import pytest
+from celery.result import AsyncResult
 from celery.signals import before_task_publish
+from django.db import OperationalError
 
 from CeleryProgressbar.celery import app
 from channels_progress import publish, runs
 from channels_progress.ask import _close
 from channels_progress.errors import Forbidden, Invalid, Unavailable
 from channels_progress.models import Run
+from channels_progress.run import Details
 from tests.core import tasks
-from tests.core.conftest import endless, set_intervals, until
-from tests.core.hand import Hand
+from tests.core.conftest import (
+    before_the_row_is_written,
+    endless,
+    set_intervals,
+    until,
+)
+from tests.core.hand import Hand, lease
 from tests.ports import free_port
 from tests.stack import wait_for
 
@@ -110,6 +118,26 @@ def test_a_run_that_the_store_has_lost_is_over_in_the_history(hop):
     assert row().state == "cancelled"
 
 
+def test_what_was_cancelled_before_the_store_knew_it_never_runs(hop):
+    hop.lose()
+    runs.cancel(hop.id)
+    assert hop.create().state == "cancelled"
+    assert hop.begin().code == "cancelled"
+
+
+def test_celery_says_revoked_where_no_message_comes_that_would(hop):
+    runs.pause(hop.id)
+    runs.cancel(hop.id)
+    assert AsyncResult(hop.id).state == "REVOKED"
+
+
+def test_celery_says_revoked_of_a_lost_run(hop):
+    begun(hop)
+    hop.silence()
+    runs.cancel(hop.id)
+    assert AsyncResult(hop.id).state == "REVOKED"
+
+
 def test_an_unknown_run_cannot_be_cancelled(store):
     with pytest.raises(Forbidden):
         runs.cancel("unknown")
@@ -164,6 +192,37 @@ def test_a_paused_run_is_published_again_as_the_next_hop(hop):
     assert (row().state, row().hop) == ("", 2)
     assert hop.begin(hop=1).code == "old"
     assert hop.begin(hop=2, kind="resume").code == "begun"
+
+
+def test_a_cancel_in_the_middle_of_a_resume_stays(hop):
+    runs.pause(hop.id)
+    published = []
+    before_task_publish.connect(lambda **_: published.append(True), weak=False)
+    with before_the_row_is_written(lambda: runs.cancel(hop.id)):
+        assert runs.resume(hop.id).shown == "cancelled"
+    assert (row().state, published) == ("cancelled", [])
+    assert row().ended
+
+
+def test_a_resume_that_the_history_refuses_is_a_pause_again(hop):
+    def refuse():
+        raise OperationalError("database is locked")
+
+    runs.pause(hop.id)
+    with before_the_row_is_written(refuse), pytest.raises(Unavailable):
+        runs.resume(hop.id)
+    assert (hop.snapshot.state, row().state) == ("paused", "paused")
+    assert runs.resume(hop.id).shown == "queued"
+
+
+def test_a_task_that_has_replaced_the_runs_own_cannot_be_paused(hop):
+    number = begun(hop)
+    hop.end(number, 1, "waiting", reason="replace", next=2)
+    number = lease(hop.begin(hop=2, kind="replace"))
+    doc = Details(run=hop.id, task="stoppable").members()  # as it says of itself
+    hop.report(number, 1, doc=doc)
+    with pytest.raises(Invalid, match="keeps no checkpoints"):
+        runs.pause(hop.id)
 
 
 def test_a_run_that_is_not_paused_is_not_resumed(hop):

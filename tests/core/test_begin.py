@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 import uuid
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from celery.result import AsyncResult
 from django.db import connection
 
 from CeleryProgressbar.celery import app
-from channels_progress import Superseded, history, progress, reporter, runs
+from channels_progress import Superseded, progress, reporter, runs
 from channels_progress.begin import dead
 from channels_progress.current import Progress
 from channels_progress.header import Header
@@ -41,10 +42,20 @@ def hand(worker, transactional_db, play):
 
 
 def deliver(
-    hand, body, *, task=tasks.late, hop=1, kind="start", queue="celery", **more
+    hand,
+    body,
+    *,
+    task=tasks.late,
+    hop=1,
+    kind="start",
+    pausable=False,
+    queue="celery",
+    **more,
 ):
     """Publish a message of the run; its body does `body(task)`."""
-    header = Header(run=hand.id, owner="o", task="late", hop=hop, kind=kind)
+    header = Header(
+        run=hand.id, owner="o", task="late", hop=hop, kind=kind, pausable=pausable
+    )
     task.apply_async(
         kwargs=tasks.kwargs_of(body),
         task_id=hand.id,
@@ -54,10 +65,10 @@ def deliver(
     )
 
 
-def redeliver(hand, body):
+def redeliver(hand, body, **options):
     """The same, as Redis delivers it again after the visibility timeout."""
     queue = uuid.uuid4().hex
-    deliver(hand, body, queue=queue)
+    deliver(hand, body, queue=queue, **options)
     client = redis.Redis.from_url(app.conf.broker_url)
     message = json.loads(client.rpop(queue))
     info = message["properties"]["delivery_info"]
@@ -69,6 +80,13 @@ def redeliver(hand, body):
 def finished(hand):
     """The run, once it has ended and its body is over."""
     return until(hand.id, "succeeded")
+
+
+def closed(hand, state="cancelled", ended=datetime(2026, 1, 1, tzinfo=UTC)):
+    """What another writer has said of the run, in the history only."""
+    Run.objects.create(
+        id=hand.id, owner="o", task="core.late", state=state, document={}, ended=ended
+    )
 
 
 def nothing_runs():
@@ -310,6 +328,13 @@ def test_the_cursor_of_the_history_is_gone_on_from(hand):
     assert cursors == [{"row": 4}]
 
 
+def test_what_the_history_says_is_cancelled_is_revoked(hand, caplog):
+    closed(hand)
+    deliver(hand, lambda task: pytest.fail("it ran"))
+    wait_for(lambda: AsyncResult(hand.id).state == "REVOKED", "Celery's result")
+    assert hand.stored is None
+
+
 @pytest.mark.parametrize("state", ["succeeded", "paused"])
 def test_what_is_over_or_paused_in_the_history_does_not_run(hand, state):
     Run.objects.create(id=hand.id, owner="o", task="core.late", state=state)
@@ -490,6 +515,34 @@ def test_no_body_begins_mute_beside_another_of_its_process(
     dropped(far, caplog, "succeeded")
 
 
+@pytest.mark.parametrize("why", ["resume", "retry", "redelivery"])
+def test_what_has_a_cursor_does_not_begin_without_it(far, away, caplog, why):
+    far.create()
+    number = lease(far.begin(worker=OTHER))
+    far.report(number, 1, cursor='{"row":4}')
+    if why == "resume":
+        far.end(number, 2, "paused")
+        far.resume()
+    elif why == "retry":
+        far.end(number, 2, "waiting", next=2)
+    else:
+        far.silence()
+    away.freeze()
+    cursors = []
+
+    def body(task):
+        cursors.append(progress.cursor)
+
+    if why == "redelivery":
+        redeliver(far, body, pausable=True)
+    else:
+        deliver(far, body, pausable=True, kind=why, hop=2)
+    wait_for(lambda: caplog.text.count(f"{far.id}] ignored") > 2, "put off, and again")
+    away.thaw()
+    finished(far)
+    assert cursors == [{"row": 4}]
+
+
 def test_a_retry_in_an_outage_is_the_next_attempt(far, away):
     def body(task):
         if task.request.retries == 0:
@@ -597,8 +650,7 @@ def test_an_end_that_the_history_has_is_not_said_again(far, away, gate, slow):
     deliver(far, lambda task: gate.wait())
     gate.arrival()
     runs.cancel(far.id)
-    row = Run.objects.create(id=far.id, owner="o", task="core.late")
-    history.cancel(row)
+    closed(far)
     far.lose()
     gate.open()
     wait_for(nothing_runs, "the body over")
@@ -606,11 +658,22 @@ def test_an_end_that_the_history_has_is_not_said_again(far, away, gate, slow):
     assert Run.objects.get(pk=far.id).state == "cancelled"
 
 
+def test_a_run_that_another_has_paused_is_not_brought_back(far, away, quick):
+    far.create()
+    deliver(far, endless)
+    until(far.id, "running")
+    closed(far, state="paused", ended=None)
+    far.lose()
+    wait_for(lambda: not get_reporter().leases, "the body stopped")
+    assert far.stored is None
+    assert runs.get(far.id).shown == "paused"
+
+
 def test_a_run_that_the_history_says_is_over_stops(far, away, quick):
     far.create()
     deliver(far, endless)
     until(far.id, "running")
-    history.cancel(Run.objects.create(id=far.id, owner="o", task="core.late"))
+    closed(far)
     far.lose()
     wait_for(lambda: not get_reporter().leases, "the body stopped")
     assert runs.get(far.id).shown == "cancelled"

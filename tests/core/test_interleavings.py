@@ -91,9 +91,10 @@ class Interleavings(RuleBasedStateMachine):
             return multiple()
         return (answer.extra[0], "start", "")
 
-    @rule(verb=st.sampled_from(["cancel", "pause"]))
-    def wish(self, verb):
-        self.send(Call(verb, self.run.id, {"lost": LOST}))
+    @rule(verb=st.sampled_from(["cancel", "pause"]), make=st.booleans())
+    def wish(self, verb, make):
+        seed = {"make": True, "epoch": nonce(), "owner": "o", "hop": 1} if make else {}
+        self.send(Call(verb, self.run.id, {"lost": LOST, **seed}))
 
     @rule(target=messages, make=st.booleans())
     def resume(self, make):

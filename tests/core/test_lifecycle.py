@@ -717,6 +717,25 @@ def test_a_pause_frees_the_worker_and_resume_goes_on_from_the_cursor(
     assert begun[1][0] == {"row": 4}
 
 
+def test_a_pause_that_a_cancel_overtakes_is_revoked(play, gate, quick, declare):
+    declare(tasks.stoppable, pausable=True)
+
+    def body(task):
+        try:
+            endless(task)
+        finally:
+            gate.wait()
+
+    run = play(body, task=tasks.stoppable)
+    until(run, "running")
+    runs.pause(run)
+    gate.arrival()
+    assert runs.cancel(run).shown == "cancelling"
+    gate.open()
+    until(run, "cancelled")
+    wait_for(lambda: AsyncResult(run).state == "REVOKED", "Celery's result")
+
+
 def test_a_superseded_body_stops_and_says_nothing_more(play, store, quick):
     ends = []
 

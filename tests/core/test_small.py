@@ -62,6 +62,13 @@ def test_every_publication_has_the_next_hop_and_its_kind():
     assert (following.hop, following.kind, following.mark) == (4, "retry", "")
 
 
+@pytest.mark.parametrize(
+    ("kind", "pausable"), [("retry", True), ("poll", True), ("replace", False)]
+)
+def test_what_replaces_a_task_cannot_be_paused(kind, pausable):
+    assert header(pausable=True).next(kind).pausable is pausable
+
+
 def test_fields_of_a_newer_version_are_ignored():
     headers = header().as_headers()
     headers["progress"]["new"] = 1

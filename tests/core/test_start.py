@@ -14,7 +14,7 @@ from channels_progress import publish, runs, start
 from channels_progress.errors import Invalid, TooMany, Unavailable
 from channels_progress.models import Run
 from tests.core import tasks
-from tests.core.conftest import set_intervals, until
+from tests.core.conftest import before_the_row_is_written, set_intervals, until
 from tests.core.hand import Hand
 from tests.ports import free_port
 
@@ -306,6 +306,19 @@ def test_what_was_withdrawn_is_started_by_its_key_as_the_next_hop(
     row = Run.objects.get(pk=started.run)
     assert (row.state, row.ended, row.hop) == ("", None, 2)
     assert Hand(store, row.pk).begin(hop=1).code == "old"
+
+
+def test_a_cancel_between_two_tries_of_a_withdrawn_run_stays(quiet, broker, valkey):
+    broker(NOBODY_LISTENS)
+    with pytest.raises(Unavailable):
+        begin(key="k")
+    broker(valkey.url.replace("/0", "/9"))
+    with before_the_row_is_written(lambda: runs.cancel(begin(key="k").run)):
+        again = begin(key="k")
+    assert again.snapshot.state == "cancelled"
+    row = Run.objects.get(pk=again.run)
+    assert (row.state, row.document["reason"]) == ("cancelled", "asked")
+    assert quiet() == 1
 
 
 def test_what_cannot_be_published_once_more_is_unavailable(quiet, broker):

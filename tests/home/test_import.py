@@ -2,12 +2,13 @@ import io
 import json
 import tracemalloc
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 
 import pytest
 from django.core.files.base import ContentFile
 from django.db import OperationalError, connection
 
-from channels_progress import Cancelled, Paused, Progress, Superseded, TaskError
+from channels_progress import Cancelled, Paused, Progress, TaskError
 from channels_progress.current import enter, leave
 from HomeApp import measurements, tasks, uploads
 from HomeApp.models import ImportReport, Measurement, Overtaken
@@ -229,17 +230,35 @@ def test_the_second_of_two_attempts_at_once_stops(progress):
     assert len(report.reasons) == 1
 
 
-def test_a_body_that_was_overtaken_is_superseded(small):
+def overtaken(steps):
+    """A progress beside which another attempt takes the next batches, up to `steps`."""
+    rows = [BAD if i % 4 == 0 else row(i, i) for i in range(11)]
+    file = io.BytesIO((HEADER + "".join(rows)).encode())
+
     def overtake():
         progress.rest()
-        ImportReport.objects.filter(rows=3).update(offset=1)
+        report = ImportReport.objects.filter(pk="a-run", rows=3).first()
+        if report is not None:
+            batches = measurements.batches(file, report.offset, report.line, 3)
+            for batch in islice(batches, steps):
+                report.take(batch, seconds=1)
+            if report.rows == report.total:
+                report.finish(seconds=1)
 
     progress = Progress(overtake)
     enter(progress)
-    with pytest.raises(Superseded):
-        import_text(*[row(i) for i in range(10)])
-    assert Measurement.objects.count() == 3
+    return rows
+
+
+@pytest.mark.parametrize("steps", [1, 2, None])
+def test_a_body_that_was_overtaken_goes_on_behind_it(small, steps):
+    """The other one may be told that it is superseded; this one holds the lease."""
+    receipt = import_text(*overtaken(steps))
     leave()
+    assert [value for _, value in table()] == [1, 2, 3, 5, 6, 7, 9, 10]
+    counted = [receipt[key] for key in ("rows", "inserted", "updated", "bad")]
+    assert counted == [11, 8, 0, 3]
+    assert ImportReport.objects.get().ended
 
 
 def test_a_message_that_comes_back_after_the_end_gets_the_same_receipt(progress):
