@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import sys
@@ -28,6 +29,18 @@ class TerminalPrinter(Printer):
         except OSError:
             self.output = open(os.devnull, "w")  # noqa: SIM115 (as long as we live)
             os.kill(os.getpid(), signal.SIGTERM)
+
+
+def hung_up():
+    """
+    Whether nobody can read what we print.
+
+    Of a closed terminal the kernel tells only the leader of its session. Where that is
+    make, as in `ssh -t host make run`, it waits for us and says nothing.
+    """
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return bool(poll.poll(0))
 
 
 class Terminal(Manager):
@@ -119,6 +132,8 @@ class Terminal(Manager):
         # Honcho asks this after each event, and at least every 0.1 s.
         if self._terminating:
             self.stop_the_rest()
+        elif hung_up():
+            os.kill(os.getpid(), signal.SIGTERM)
         return super()._all_stopped()
 
     def stop_the_rest(self):

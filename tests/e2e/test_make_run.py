@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import pty
+import select
 import shutil
 import signal
 import subprocess
@@ -65,7 +66,7 @@ class Terminal:
             **ready,
             **env,
         }
-        self.screen = b""
+        self.screen, self.closed = b"", False
         self.keyboard, line = pty.openpty()
         self.make = subprocess.Popen(
             ["make", "--no-print-directory", "run"],
@@ -83,8 +84,16 @@ class Terminal:
 
     def read(self):
         with contextlib.suppress(OSError):  # how Linux says that nobody is left
-            while text := os.read(self.keyboard, 4096):
-                self.screen += text
+            while not self.closed:
+                if select.select([self.keyboard], [], [], 0.1)[0]:
+                    self.screen += os.read(self.keyboard, 4096)
+
+    def close(self):
+        """The window is closed, the connection is gone."""
+        if not self.closed:
+            self.closed = True
+            self.reader.join()
+            os.close(self.keyboard)
 
     def __enter__(self):
         return self
@@ -96,8 +105,7 @@ class Terminal:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.make.wait()
-        self.reader.join()
-        os.close(self.keyboard)
+        self.close()
 
     @property
     def text(self):
@@ -174,6 +182,15 @@ def test_a_closed_terminal_leaves_nothing(checkout):
     with Terminal(checkout) as terminal:
         terminal.wait_ready()
         os.killpg(terminal.make.pid, signal.SIGHUP)
+        terminal.wait_gone()
+
+
+def test_a_terminal_that_vanishes_leaves_nothing(checkout):
+    """Only make is told, as over SSH, and it waits for what it has started."""
+    with Terminal(checkout) as terminal:
+        terminal.wait_ready()
+        wait_for(lambda: " ready." in terminal.text, "the last that is said")
+        terminal.close()
         terminal.wait_gone()
 
 
