@@ -46,7 +46,7 @@ def shoot(tmp_path):
     return take
 
 
-@pytest.mark.parametrize(("width", "dark"), [(375, True), (1280, False)])
+@pytest.mark.parametrize(("width", "dark"), [(375, True), (768, False), (1280, True)])
 async def test_a_walk(firefox, site, shoot, tmp_path, width):
     page = await firefox.open(site.url, width)
     await page.goto("/")
