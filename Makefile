@@ -9,7 +9,7 @@ BENCH = $(or $(VENV),.venv-bench)/bin/python
 EVERY_TEST = -n 3 --no-loadscope-reorder --cov
 
 # What breaks on purpose, by itself and in the real intervals.
-FAULTS = $(TEST) -m pytest -m "nightly or not nightly" tests/faults
+FAULTS = $(TEST) -m pytest -m "nightly or not nightly"
 REPORTS = var/faults
 
 # Hundreds of processes start: what Python has compiled is kept for the next one.
@@ -45,10 +45,14 @@ faults-all:
 	@$(if $(VENV),,bin/venv .venv-dev requirements-dev.txt)
 	@mkdir -p $(REPORTS)
 	@bad=0; export FAULTS_REAL=1; \
-	FAULTS_REPORT=$(REPORTS)/pubsub.json $(FAULTS) || bad=1; \
+	FAULTS_REPORT=$(REPORTS)/storm.json $(FAULTS) tests/faults/test_storm.py || bad=1; \
+	FAULTS_REPORT=$(REPORTS)/pubsub.json \
+		$(FAULTS) tests/faults --ignore tests/faults/test_storm.py || bad=1; \
 	FAULTS_REPORT=$(REPORTS)/core.json FAULTS_CHANNEL_LAYER=core \
-		$(FAULTS) --ignore tests/faults/test_web.py || bad=1; \
-	$(TEST) -m tests.faults.table $(REPORTS)/core.json $(REPORTS)/pubsub.json || bad=1; \
+		$(FAULTS) tests/faults --ignore tests/faults/test_storm.py \
+		--ignore tests/faults/test_web.py || bad=1; \
+	$(TEST) -m tests.faults.table $(REPORTS)/core.json $(REPORTS)/storm.json \
+		$(REPORTS)/pubsub.json || bad=1; \
 	exit $$bad
 
 chaos:

@@ -35,11 +35,15 @@ class Row:
 ROWS = [
     Row(
         "a pool child is killed",
-        ("*::test_a_killed_child*", "*::test_the_duplicate_of_a_dead_child*"),
+        (
+            *("*::test_a_killed_child*", "*::test_the_duplicate_of_a_dead_child*"),
+            "test_memory.py::*",
+        ),
         {
             "failed": "child killed*: failed",
             "next attempt": "child killed, reject*",
             "by another worker": "child killed, another*",
+            "out of memory": "out of memory: next*",
             "RabbitMQ": "RabbitMQ, child*",
         },
     ),
@@ -154,6 +158,16 @@ ROWS = [
         {},
     ),
     Row("an idle socket", ("*::test_an_idle_socket*",), {}),
+    Row(
+        "5,000 pages come at once",
+        ("*::test_thousands_come*",),
+        {"all know": "* pages at once: all know", "all back": "*, 5000 pages open*"},
+    ),
+    Row(
+        "100 greenlets",
+        ("test_greenlets.py::*",),
+        {"their ends": "a greenlet's end*"},
+    ),
     Row("a deploy", ("test_deploy.py::*",), {}),
     Row(
         "a worker is killed at 40 %",

@@ -22,6 +22,7 @@ from celery.exceptions import Ignore, Reject
 from django.utils.translation import gettext_lazy
 
 from channels_progress import TaskError, progress, startable
+from channels_progress.models import Run
 from channels_progress.store import get_store
 
 STEP = 0.02  # seconds of work between two steps
@@ -86,6 +87,34 @@ def steps(self, n=20, pause=STEP):
         for _ in progress.track(range(n), "Stepping", unit="step"):
             time.sleep(pause)
     return {"steps": n}
+
+
+@shared_task(bind=True)
+def devours(self, most=600):
+    """Takes memory without end, the first time; of `most` MB it gives up."""
+    with noted(self):
+        progress.set(1, 2)
+        hoard = []
+        while progress.attempt == 1:
+            hoard.append(b"x" * 10_000_000)
+            if len(hoard) * 10 > most:
+                raise TaskError(f"Nobody minded {most} MB.")
+        while not is_open(self.request.id, "go"):
+            time.sleep(STEP)
+    return "content"
+
+
+@shared_task(bind=True)
+def queries(self, n=20):
+    """Asks the database at each step. Where tasks are greenlets, none of them may see
+    an event loop: Django would refuse the query."""
+    with noted(self):
+        while not is_open(self.request.id, "go"):
+            time.sleep(STEP)
+        for _ in progress.track(range(n)):
+            Run.objects.filter(pk=self.request.id).get()
+            time.sleep(STEP)
+    return "asked"
 
 
 @shared_task(bind=True)
