@@ -39,8 +39,15 @@ class Receipt:
         yield _("Time"), words.elapsed(run)
         yield _("Mean rate"), self.rate and words.rate(self.rate, run["unit"])
         yield pgettext("receipt", "Attempts"), words.number(run["attempt"])
-        silence = run.get("silence")
-        yield _("Longest silence"), silence and words.took(int(silence * 1000))
+        yield _("Longest silence"), self.silence and words.took(self.silence)
+
+    @property
+    def silence(self):
+        """In milliseconds. A worker that died said nothing of it, and nothing since."""
+        run = self.envelope
+        said = int((run.get("silence") or 0) * 1000)
+        died = run["state"] == "failed" and self.began
+        return max(said, run["ended"] - run["seen"]) if died else said
 
     @property
     def done(self):

@@ -57,7 +57,7 @@ class Terminal:
     def __init__(self, checkout, port=None, **env):
         self.checkout = checkout
         self.mark = uuid.uuid4().hex
-        self.port = port or free_port(10_000)  # its Valkey listens there
+        self.port = port or free_port(900, 10_000)  # for all of them
         self.url = f"http://127.0.0.1:{self.port}"
         ready = {"PYTHON": sys.executable} if FRESH else {"VENV": sys.prefix}
         self.env = clean_environment() | {

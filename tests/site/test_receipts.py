@@ -43,6 +43,17 @@ def test_an_early_end_says_what_was_not_reached():
     assert said["Not reached"] == "40"
 
 
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [("failed", {"Longest silence": "31 s"}), ("cancelled", {}), ("succeeded", {})],
+)
+def test_a_worker_that_died_was_silent_until_the_end(state, said):
+    """Of a cancelled run nobody knows whether it was paused for so long."""
+    envelope = ended(state, seconds=60) | {"seen": NOW - 31_000}
+    found = facts(envelope)
+    assert {name: found[name] for name in found if name == "Longest silence"} == said
+
+
 def test_a_total_that_was_too_small_leaves_nothing_unreached():
     assert "Not reached" not in facts(ended("failed", current=100, total=80))
 
