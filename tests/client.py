@@ -27,7 +27,8 @@ class Visitor:
     def __init__(self, url):
         self.url = url
         self.ws_url = url.replace("http", "ws", 1)
-        self.http = httpx.AsyncClient(base_url=url, timeout=PATIENCE)
+        # Who looks for a proxy reads an environment that changes in the meantime.
+        self.http = httpx.AsyncClient(base_url=url, timeout=PATIENCE, trust_env=False)
 
     async def arrive(self):
         (await self.http.get("/")).raise_for_status()
@@ -54,7 +55,7 @@ class Visitor:
             origin=self.url if origin is True else origin,
             additional_headers={"Cookie": self.cookie},
             open_timeout=PATIENCE,
-            proxy=None,  # nor does it look for one in an environment that changes
+            proxy=None,
             **options,
         ) as connection:
             yield Socket(connection)

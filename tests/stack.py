@@ -185,7 +185,7 @@ class Web(Process):
 
     def answers(self):
         try:
-            return httpx.get(self.url, timeout=10)
+            return httpx.get(self.url, timeout=10, trust_env=False)
         except httpx.HTTPError:
             return None
 

@@ -1,6 +1,5 @@
 """A worker dies where RabbitMQ is the broker: what was not acknowledged comes back."""
 
-import os
 import shutil
 import socket
 import time
@@ -9,7 +8,7 @@ import pytest
 
 from tests.faults.lab import LOST_AFTER, Lab, within
 from tests.ports import free_port
-from tests.stack import Process, wait_for
+from tests.stack import ENVIRONMENT, Process, wait_for
 
 pytestmark = pytest.mark.nightly
 BINARIES = "/usr/lib/rabbitmq/bin"  # where Debian's package has them
@@ -25,7 +24,7 @@ class RabbitMQ(Process):
         directory.mkdir()
         plugins = directory / "enabled_plugins"
         plugins.write_text("[].")
-        env = os.environ | {
+        env = ENVIRONMENT | {
             "HOME": str(directory),
             "RABBITMQ_NODENAME": f"faults{self.port}@localhost",
             "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
