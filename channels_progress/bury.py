@@ -76,6 +76,7 @@ def _bury(
     if answer.code != "ok":
         return
     transition(header.task, answer, str(Worker.here()))
-    snapshot = answer.snapshot(stored.snapshot.members if stored else "")
+    members = stored.snapshot.members if stored else ""
+    snapshot = answer.snapshot(members, owner=header.owner)
     get_reporter().send(snapshot)
     record(snapshot, hop=header.hop)

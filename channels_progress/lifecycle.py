@@ -143,7 +143,8 @@ class _Write:
             logger.info("The end of run %s was refused: %s", lease.id, answer.code)
             return
         transition(lease.header.task, answer, lease.worker)
-        snapshot = answer.snapshot(str(self.call.values["doc"]))
+        members, owner = str(self.call.values["doc"]), lease.header.owner
+        snapshot = answer.snapshot(members, owner=owner)
         if snapshot.state == CANCELLED and lease.revoke is not None:
             lease.revoke()
         if not answer.told:

@@ -19,6 +19,7 @@ from django.db import connection
 from CeleryProgressbar.celery import app
 from channels_progress import Superseded, progress, reporter, runs
 from channels_progress.begin import dead
+from channels_progress.bury import bury
 from channels_progress.current import Progress
 from channels_progress.header import Header
 from channels_progress.lease import Lease
@@ -643,6 +644,18 @@ def test_an_end_after_the_store_lost_the_run_is_kept(far, away, gate, slow):
     far.lose()
     gate.open()
     assert finished(far).owner == "o"
+
+
+@pytest.mark.parametrize("fate", ["end", "bury"])
+def test_a_run_without_a_row_gets_one_with_its_owner(hand, fate):
+    hand.create()
+    if fate == "end":
+        deliver(hand, lambda task: None)
+    else:
+        header = Header(run=hand.id, owner="o", task="late")
+        bury(header, "failed", "error", {"message": "It died."})
+    row = wait_for(lambda: Run.objects.filter(pk=hand.id).first(), "the row")
+    assert row.owner == "o"
 
 
 def test_an_end_that_the_history_has_is_not_said_again(far, away, gate, slow):
