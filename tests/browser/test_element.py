@@ -285,6 +285,21 @@ async def test_an_element_for_a_run_that_may_not_be_seen_says_so(page):
     await expect(part(page, "line")).to_contain_text("does not exist")
 
 
+async def test_an_error_that_names_no_run_is_about_none(page):
+    await start(page, "gen_random", speed=1000)
+    await expect(bar(page, state="succeeded")).to_be_visible()
+    await page.reload()
+    await page.evaluate(
+        """async () => {
+          const { hubFor } = await import("/static/channels_progress/hub.js");
+          const element = document.querySelector("main task-progress");
+          hubFor(element.getAttribute("socket"))
+            .receive({ type: "error", code: "forbidden" });
+        }"""
+    )
+    await expect(bar(page, connection="done")).to_be_visible()
+
+
 async def test_one_run_too_many_for_a_socket_has_no_news(running):
     refused = """async () => {
       const { hubFor } = await import("/static/channels_progress/hub.js");

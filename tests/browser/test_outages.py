@@ -1,12 +1,13 @@
 """The line that says why nothing moves: what breaks here is real."""
 
+import json
 import re
 
 import pytest
 import pytest_asyncio
 from playwright.async_api import expect
 
-from tests.browser.conftest import bar, part, runs_of, start, verb
+from tests.browser.conftest import bar, begin, part, post, runs_of, start, verb
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -123,6 +124,70 @@ async def test_a_start_whose_socket_breaks_goes_on(anew, stack):
     await page.get_by_role("button", name="Start").click()
     await expect(bar(page, state="succeeded")).to_be_visible()
     assert len(await runs_of(page)) == 1
+
+
+async def test_a_start_of_which_only_the_end_is_heard_may_be_pressed_again(anew, stack):
+    page = await anew(stack)
+
+    async def say_little(socket):
+        server = socket.connect_to_server()
+
+        def forward(message):
+            frame = json.loads(message)
+            if frame["type"] == "started" or frame.get("state") == "succeeded":
+                socket.send(message)
+
+        server.on_message(forward)
+
+    await page.route_web_socket("**/ws/start/**", say_little)
+    await page.goto("/")
+    await page.get_by_label("Speed").fill("1000")
+    await page.get_by_role("button", name="Start").click()
+    await expect(bar(page, state="succeeded")).to_be_visible()
+    await expect(page.locator("start-button")).to_have_attribute("state", "idle")
+
+
+async def test_a_socket_that_only_seems_open_is_given_up(anew, stack):
+    """As after a walk out of the reach of a network: nobody closes it."""
+    page = await anew(stack)
+    opened, deaf = [], []
+
+    async def lose_the_first(socket):
+        server = socket.connect_to_server()
+        opened.append(socket)
+        if len(opened) > 1:
+            return
+        socket.on_message(lambda message: deaf or server.send(message))
+        server.on_message(lambda message: deaf or socket.send(message))
+
+    await page.route_web_socket("**/ws/progress/**", lose_the_first)
+    await start(page, "gen_random", speed=2)
+    await expect(part(page, "percent")).not_to_be_empty()
+    await expect(bar(page, connection="live")).to_be_visible()
+    deaf.append(True)
+    before = await part(page, "percent").text_content()
+    await expect(part(page, "percent")).not_to_have_text(before, timeout=20_000)
+    assert len(opened) == 2
+
+
+async def test_one_strange_answer_stops_no_other_run(anew, stack):
+    page = await anew(stack)
+    await page.route_web_socket("**/ws/**", close)
+    await page.goto("/")
+    runs = [await begin(page, "gen_random", speed=0.5) for _ in range(2)]
+    await page.goto("/runs/")
+    bars = page.locator("main task-progress")
+    first = await bars.first.get_attribute("run")
+    (second,) = {*runs} - {first}
+
+    async def answer(route):
+        await route.fulfill(status=200, content_type="text/html", body="<html></html>")
+
+    await page.route(re.compile(f"/progress/runs/{first}/"), answer)
+    await post(page.context, f"/progress/runs/{second}/cancel/")
+    await expect(
+        page.locator(f"main [run='{second}'][state=cancelled]")
+    ).to_be_visible()
 
 
 async def test_a_web_process_that_is_gone_and_comes_back(nervous_page, nervous_stack):

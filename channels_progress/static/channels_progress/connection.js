@@ -4,7 +4,7 @@ import { Backoff } from "./backoff.js";
 
 const SILENCE = 40_000; // ms without a frame; the server beats every 15 s
 const OPENING = 10_000; // ms that one try may take to open
-const ANSWER = 5_000; // ms that an open socket has to speak after a wake
+const ANSWER = 5_000; // ms that an open socket has to answer
 const CHECK = 1_000; // ms between two looks at the above
 
 /* 1000 is done, 44xx is for good, anything else comes back. */
@@ -63,9 +63,12 @@ export class Connection {
   wake() {
     if (!this.#life || document.hidden) return;
     if (!this.#socket) this.#connect();
-    else if (this.open && this.#on.ask?.()) {
-      this.#deadline = Math.min(this.#deadline, performance.now() + ANSWER);
-    }
+    else if (this.open && this.#on.ask?.()) this.expect();
+  }
+
+  /* What answers at once has been asked: a socket that only seems open brings nothing. */
+  expect() {
+    this.#deadline = Math.min(this.#deadline, performance.now() + ANSWER);
   }
 
   #connect() {

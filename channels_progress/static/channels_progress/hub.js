@@ -96,7 +96,7 @@ export class Hub {
 
   receive(frame) {
     this.#offline = false;
-    if (frame.type === "error") this.#err(this.#named(frame.ref), frame.code);
+    if (frame.type === "error") this.#err(this.#about(frame), frame.code);
     const run = frame.type === "run" && this.#runs.get(frame.run);
     if (run) {
       run.answered = true;
@@ -122,8 +122,10 @@ export class Hub {
     this.#tell();
   }
 
-  #named(ref) {
-    return [...this.#runs.values()].find((run) => run.ref === ref);
+  /* Which run an error is about; many are about none. */
+  #about({ run, ref }) {
+    const named = (one) => one.id === run || (ref && one.ref === ref);
+    return [...this.#runs.values()].find(named);
   }
 
   #wanted() {
@@ -190,7 +192,9 @@ export class Hub {
     for (const run of this.#wanted()) {
       const { state } = run.snapshot?.envelope ?? {};
       const settled = run.answered && state !== "running" && state !== "cancelling";
-      if (!settled && run.asked < stale && (run.snapshot?.received ?? 0) < stale) this.#ask(run);
+      if (settled || run.asked >= stale || (run.snapshot?.received ?? 0) >= stale) continue;
+      if (run.answered) this.#connection.expect(); // a server in a storm has not answered yet
+      this.#ask(run);
     }
     for (const run of this.#runs.values()) for (const listener of run.listeners) listener.tick();
   }

@@ -36,7 +36,14 @@ export class Poller {
     let wait = INTERVAL;
     try {
       if (!document.hidden) {
-        for (const run of this.#runs()) await this.#ask(run, signal);
+        let broken = null; // one strange answer keeps no other run from being asked for
+        for (const run of this.#runs()) {
+          await this.#ask(run, signal).catch((error) => {
+            if (!(error instanceof SyntaxError)) throw error;
+            broken = error;
+          });
+        }
+        if (broken) throw broken;
         this.#backoff.reset();
         this.#on.up();
       }

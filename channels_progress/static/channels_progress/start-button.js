@@ -9,6 +9,7 @@
 
 import { Connection } from "./connection.js";
 import { hubFor } from "./hub.js";
+import { FINISHED } from "./snapshot.js";
 
 const NOBODY = "00000000-0000-0000-0000-000000000000"; // stands for the run in addresses
 const FALLBACK = 4_000; // ms without a socket before HTTP is tried
@@ -90,8 +91,14 @@ export class StartButton extends HTMLElement {
     } else if (frame.type === "error" && !this.#run) {
       this.#wrong(frame.errors ?? { "": [frame.message] });
     } else {
-      this.#hub.receive(frame);
+      this.#receive(frame);
     }
+  }
+
+  /* The first that is heard of a short run may be its end. */
+  #receive(frame) {
+    this.#hub.receive(frame);
+    if (frame.run === this.#run && FINISHED.has(frame.state)) this.#reset();
   }
 
   #follow({ run }) {
@@ -139,17 +146,18 @@ export class StartButton extends HTMLElement {
     this.#posted = true;
     this.#fallback = void clearTimeout(this.#fallback);
     const body = new FormData(this.#form);
-    body.set("key", this.#key);
+    const key = this.#key;
+    body.set("key", key);
     try {
       const headers = { Accept: "application/json" };
       const answer = await fetch(this.getAttribute("src"), { method: "POST", headers, body });
       const frame = await answer.json();
-      if (!this.#key || this.#run) return;
+      if (this.#key !== key || this.#run) return;
       if (answer.ok) {
         this.#follow(frame);
         this.#drop();
         this.#show(frame);
-        this.#hub.receive(frame);
+        this.#receive(frame);
         if (!this.#heard) this.#hub.poll();
       } else {
         this.#wrong(frame.errors ?? { "": [frame.message] });
