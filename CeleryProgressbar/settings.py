@@ -174,6 +174,13 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # Tasks that share a worker's connection: to open a file anew costs as much as to
     # write a run's end. (A connection to a server may break between two tasks.)
     CELERY_DB_REUSE_MAX = 100
+elif DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
+    # A server that hangs counts as one that is down: pages then get the rest.
+    DATABASES["default"]["OPTIONS"] = {
+        "connect_timeout": 2,  # seconds
+        "tcp_user_timeout": 2000,  # milliseconds
+        **DATABASES["default"].get("OPTIONS", {}),
+    }
 
 # --- Redis ---------------------------------------------------------------------------
 

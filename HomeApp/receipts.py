@@ -7,6 +7,9 @@ from channels_progress import words
 from channels_progress.run import FINISHED
 from HomeApp.models import ImportReport
 
+# Reasons of an end that the worker did not say itself.
+DIED = frozenset({"worker_lost", "worker_stopped", "time_limit", "restarts", "lost"})
+
 
 class Receipt:
     """The numbers of a finished run, as pairs of a label and a text."""
@@ -46,7 +49,7 @@ class Receipt:
         """In milliseconds. A worker that died said nothing of it, and nothing since."""
         run = self.envelope
         said = int((run.get("silence") or 0) * 1000)
-        died = run["state"] == "failed" and self.began
+        died = run["reason"] in DIED and self.began
         return max(said, run["ended"] - run["seen"]) if died else said
 
     @property

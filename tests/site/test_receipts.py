@@ -44,12 +44,17 @@ def test_an_early_end_says_what_was_not_reached():
 
 
 @pytest.mark.parametrize(
-    ("state", "said"),
-    [("failed", {"Longest silence": "31 s"}), ("cancelled", {}), ("succeeded", {})],
+    ("state", "reason", "said"),
+    [
+        ("failed", "restarts", {"Longest silence": "31 s"}),
+        ("failed", "unknown_task", {}),
+        ("cancelled", "asked", {}),
+        ("succeeded", None, {}),
+    ],
 )
-def test_a_worker_that_died_was_silent_until_the_end(state, said):
-    """Of a cancelled run nobody knows whether it was paused for so long."""
-    envelope = ended(state, seconds=60) | {"seen": NOW - 31_000}
+def test_a_worker_that_died_was_silent_until_the_end(state, reason, said):
+    """Of other ends nobody knows whether the run was to wait for so long."""
+    envelope = ended(state, seconds=60) | {"seen": NOW - 31_000, "reason": reason}
     found = facts(envelope)
     assert {name: found[name] for name in found if name == "Longest silence"} == said
 
