@@ -21,7 +21,7 @@ help:
 	@echo "make run      start the site (PORT=8000) until Ctrl-C"
 	@echo "make test     run every test"
 	@echo "make firefox  walk through the site in Firefox, if that is installed"
-	@echo "make faults-all  break everything, with the real intervals (an hour)"
+	@echo "make faults-all  break everything, with the real intervals (an hour, as root)"
 	@echo "make bench    measure it beside others (QUICK=1; ONLY='step latency')"
 	@echo "make chaos    break at random for SECONDS=300, as SEED=... says"
 

@@ -93,8 +93,8 @@ def live(topic: Topic, message: dict[str, Any]) -> Snapshot | None:
 
 
 def vanished(seen: Snapshot, found: Snapshot) -> bool:
-    """Whether the history alone is left of a run that was seen in the store."""
-    return bool(seen.epoch and not found.epoch and not found.finished)
+    """Whether the history alone is left of a run of which more was seen."""
+    return bool((seen.epoch or seen.started) and not found.epoch and not found.finished)
 
 
 def outlive(seen: Snapshot, found: Snapshot, seconds: float) -> Snapshot:

@@ -67,13 +67,6 @@ class ChaosLab(Lab):
         """Its messages in the broker."""
         return journal.messages_of(self.broker.client, run.id)
 
-    def lines_about(self, run):
-        """What the logs of everybody say of it."""
-        for log in sorted(self.directory.glob("*.log")):
-            for line in log.read_text(errors="replace").splitlines():
-                if run.id in line:
-                    yield f"{log.stem}: {line}"
-
 
 class Chaos:
     """One run of it."""
@@ -85,6 +78,7 @@ class Chaos:
         self.injected = Counter()
         self.runs = []
         self.lost = []  # by the broker
+        self.paused = set()
         self.wrong = 0  # pages that said of those what the store did not
         self.pages = []
 
@@ -145,6 +139,7 @@ class Chaos:
 
     async def pause_and_resume_a_run(self):
         run = await self.ask("pause")
+        self.paused.add(run)
         await asyncio.sleep(self.chance.uniform(0.1, 2))
         await self.ask("resume", run)
 
@@ -250,11 +245,19 @@ class Chaos:
     def wait_for_ends(self):
         deadline, gone = time.monotonic() + PATIENCE, {}
         while unended := [run for run in self.runs if not ended(run)]:
+            self.resume_what_was_paused(unended)
             now = time.monotonic()
             gone = {r: gone.get(r, now) for r in unended if self.is_gone(r)}
             if now > deadline or all(now - gone.get(r, now) > GONE for r in unended):
                 return
             time.sleep(0.5)
+
+    def resume_what_was_paused(self, runs):
+        """A pause may come after the wish to go on: whoever asked for it asks again."""
+        for run in self.paused.intersection(runs):
+            if run.log and run.log[-1][1]["state"] == "paused":
+                with contextlib.suppress(Refused):
+                    run.resume()
 
     async def wait_for(self, condition):
         with contextlib.suppress(AssertionError):  # it is counted

@@ -453,3 +453,10 @@ class Lab(Stack):
         desk = self.directory / "desk.log"
         tail = "\n".join(desk.read_text(errors="replace").splitlines()[-lines:])
         return f"{super().logs(lines)}\n--- desk\n{tail}"
+
+    def lines_about(self, run):
+        """What the logs of everybody say of it."""
+        for log in sorted(self.directory.glob("*.log")):
+            for line in log.read_text(errors="replace").splitlines():
+                if run.id in line:
+                    yield f"{log.stem}: {line}"

@@ -17,15 +17,16 @@ VERSIONS = [
 @contextlib.contextmanager
 def limited(pids, megabytes):
     """These processes, and those they make, may have so much together."""
-    for root, limit in VERSIONS:
-        group = Path(root) / "progress-faults"
-        if (Path(root) / "cgroup.procs").exists():
-            group.mkdir(exist_ok=True)
-            (group / limit).write_text(str(megabytes * 1_000_000))
-            break
-    else:
-        pytest.fail("There are no control groups here that this process may make.")
+    here = [v for v in VERSIONS if (Path(v[0]) / "cgroup.procs").exists()]
+    assert here, "There are no control groups here."
+    root, limit = here[0]
+    group = Path(root) / "progress-faults"
     try:
+        group.mkdir(exist_ok=True)
+    except PermissionError:
+        pytest.fail(f"Only root may make {group}: run this test as root.")
+    try:
+        (group / limit).write_text(str(megabytes * 1_000_000))
         for pid in pids:
             (group / "cgroup.procs").write_text(str(pid))
         yield

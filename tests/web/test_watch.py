@@ -183,6 +183,8 @@ async def test_a_worker_that_is_gone_too_is_lost_where_it_was_seen_last(
         run = await tab.next()
         assert (run["state"], run["percent"], run["epoch"]) == ("lost", 60, "")
         assert await tab.silent()
+        again = await tab.watch(hand.run)
+        assert (again["state"], again["percent"]) == ("lost", 60)
 
 
 async def test_a_run_that_has_vanished_altogether_is_forbidden(watched):
