@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from functools import partial
 
 from celery import current_app
 from celery.app.task import Context
@@ -21,6 +22,7 @@ from channels_progress.publish import publish
 from channels_progress.read import get, unavailable
 from channels_progress.run import FINISHED, PAUSED, QUEUED, RUNNING, WAITING, Snapshot
 from channels_progress.store import ERRORS, get_store, nonce
+from channels_progress.threads import spawn
 
 logger = logging.getLogger("channels_progress")
 
@@ -78,7 +80,8 @@ def _revoke(id: str) -> None:
     row = Run.objects.filter(pk=id).first()
     task = current_app.tasks.get(row.task) if row is not None else None
     if task is not None:
-        revoke(task, Context(id=id))
+        # Its backend may hang for long, and nobody here waits for it.
+        spawn(partial(revoke, task, Context(id=id)))
 
 
 def resume(id: str) -> Snapshot:

@@ -8,6 +8,7 @@ import os
 import secrets
 import time
 from contextlib import suppress
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -23,11 +24,14 @@ from channels_progress.header import Header
 from channels_progress.lease import Lease
 from channels_progress.legible import encode
 from channels_progress.log import transition
+from channels_progress.models import Run
 from channels_progress.record import record
 from channels_progress.reporter import breaker, get_reporter
 from channels_progress.run import (
     CANCELLED,
     FAILED,
+    FINISHED,
+    PAUSED,
     RUNNING,
     WAITING,
     Details,
@@ -56,7 +60,7 @@ def begin(task: Task[Any, Any], header: Header) -> None:
     """Take the lease for the message at hand, or raise Ignore.
 
     It may take 1 s; if the store does not answer by then the body runs mute, and
-    the reporter keeps asking.
+    the reporter keeps asking. What goes on from a cursor waits instead, without a slot.
     """
     lease = Lease(
         header=header,
@@ -65,7 +69,7 @@ def begin(task: Task[Any, Any], header: Header) -> None:
         worker=str(Worker.here(task.request)),
         # Where the store has lost the run, the message knows its retries, and whether
         # a body of it may have begun before.
-        attempt=task.request.retries + 1 + _comes_again(task, header),
+        attempt=task.request.retries + 1 + _comes_again(task.request, header),
     )
     lease.progress._wake = partial(get_reporter().wake, lease)
     asking, reporter = _Asking(task, lease, get_store()), get_reporter()
@@ -99,30 +103,36 @@ class _Asking:
         """The body is to begin mute; not beside another of this very process."""
         here = get_reporter().leases.get(self.lease.id)
         if here is not None and here.header.hop == self.lease.header.hop:
-            self._again(self.mark, conf.LOST_AFTER)
+            self._again(self.mark or self.fresh, conf.LOST_AFTER)
             raise Refused("its body runs here, and the store cannot be asked")
+        if here is not None and here.header.hop > self.lease.header.hop:
+            raise Refused("a later message of its run has a body here")
+        self._row()  # which may know that the run is over
         if self._goes_on():
-            reporter = get_reporter()
-            if not reporter.later:  # which learns when the store is back
-                reporter.keep(reporter.store.ping)
-            self._again(self.mark or self.fresh, conf.HEARTBEAT_INTERVAL)
+            get_reporter().watch_the_store()
+            known = self.fresh if _redelivered(self.request) else ""
+            self._again(self.mark or known, conf.HEARTBEAT_INTERVAL)
             raise Refused("its cursor cannot be read")
         self.lease.begin = self.late
 
     def _goes_on(self) -> bool:
-        """Whether the body may have a cursor: without it, it would begin anew, and
-        overwrite it."""
+        """Whether the body may have a cursor, which it would overwrite where it begins
+        without it, or may run elsewhere."""
         header = self.lease.header
-        return header.pausable and (
-            header.kind not in ("start", "replace") or _comes_again(self.task, header)
+        return (
+            _comes_again(self.request, header)
+            or header.kind == "poll"
+            or header.kept
+            or (header.pausable and header.kind in ("retry", "resume"))
         )
 
     def late(self, store: Store) -> None:
         """Called by the reporter until the store has answered: it never takes a
         lease that speaks."""
-        self.is_late, self.store = True, store
+        asking = copy(self)  # another thread may be asking as well
+        asking.is_late, asking.store = True, store
         try:
-            self.ask()
+            asking.ask()
         except Ignore:
             self.lease.supersede()
             get_reporter().remove(self.lease)
@@ -130,6 +140,10 @@ class _Asking:
 
     def ask(self) -> None:
         """Take the lease or raise Ignore; raises what the store raises."""
+        if self._goes_on():
+            # A store that hangs does later what it was told, for a message that has
+            # given up and comes again: let that be this.
+            self.store.ping()
         answer = self._call()
         if answer.code == "missing":
             answer = self._make()
@@ -151,6 +165,7 @@ class _Asking:
         else:
             if answer.code == CANCELLED:
                 revoke(self.task, self.request)
+            self._record()  # whoever said it may have died before
             logger.info("Message of run %s dropped: %s", self.lease.id, answer.code)
             raise Refused(answer.code)
 
@@ -192,18 +207,7 @@ class _Asking:
 
     def _make(self) -> Answer:
         """The store does not know the run: the history may, else it is made again."""
-        header, cursor = self.lease.header, ""
-        try:
-            row = history.read([header.run]).get(header.run)
-        except history.ERRORS as error:
-            logger.warning("The history cannot be read for %s: %r", header.run, error)
-            row = None
-        if row is not None:
-            if history.over(row, header.hop):
-                if row.state == CANCELLED:
-                    revoke(self.task, self.request)
-                raise Refused(f"The history says {row.state}.")
-            cursor = row.cursor
+        header, row = self.lease.header, self._row()
         return self._call(
             make=True,
             epoch=secrets.token_hex(4),
@@ -211,8 +215,22 @@ class _Asking:
             queued=header.queued or None,
             # The script counts this retry.
             attempt=self.lease.attempt - (header.kind == "retry"),
-            cursor=cursor,
+            cursor=row.cursor if row else "",
         )
+
+    def _row(self) -> Run | None:
+        """The history's, if it can be read; raises Ignore where the run is over."""
+        header = self.lease.header
+        try:
+            row = history.read([header.run]).get(header.run)
+        except history.ERRORS as error:
+            logger.warning("The history cannot be read for %s: %r", header.run, error)
+            return None
+        if row is not None and history.over(row, header.hop):
+            if row.state == CANCELLED:
+                revoke(self.task, self.request)
+            raise Refused(f"The history says {row.state}.")
+        return row
 
     def _begun(self, answer: Answer) -> None:
         lease, progress = self.lease, self.lease.progress
@@ -235,7 +253,8 @@ class _Asking:
                 known.get("unit") or "",
                 known.get("message") or "",
             )
-            lease.sent = lease.numbers()
+            if lease.header.kind != "replace":  # whose document may be the last task's
+                lease.sent = lease.numbers()
             self._keep_pace(head, known.get("samples") or [])
         lease.spoke = lease.heard = time.monotonic()
         lease.obey(answer.asked)
@@ -253,30 +272,47 @@ class _Asking:
 
     def _ended(self, answer: Answer) -> None:
         """A wish that waited was fulfilled, or the hop has begun too often."""
-        stored = self.store.read([self.lease.id])[self.lease.id]
         transition(self.lease.header.task, answer, self.lease.worker)
-        if not answer.told:
-            get_reporter().send(stored.snapshot)
-        record(stored.snapshot, hop=stored.hop, cursor=stored.cursor)
+        snapshot = self._record()
+        if snapshot is not None and not answer.told:
+            get_reporter().send(snapshot)
         if answer.state == CANCELLED:
             revoke(self.task, self.request)
         elif answer.state == FAILED:
-            reason = RuntimeError(json.loads(stored.snapshot.error)["message"])
+            reason = RuntimeError(json.loads(answer.snapshot().error)["message"])
             with suppress(Exception):  # Celery's own result is a courtesy
                 self.task.backend.mark_as_failure(
-                    self.lease.id, reason, request=self.request
+                    self.lease.id,
+                    reason,
+                    request=self.request,
+                    store_result=not self.task.ignore_result,
                 )
         raise Refused(answer.state)
 
+    def _record(self) -> Snapshot | None:
+        """Write a pause or an end to the history, and return it; None where the run
+        is neither paused nor over, or cannot be read: whoever reads it will."""
+        try:
+            stored = self.store.read([self.lease.id]).get(self.lease.id)
+        except ERRORS as error:  # what the script said is said, and no body begins
+            breaker.trip(error)
+            return None
+        if stored is None or stored.snapshot.state not in (PAUSED, *FINISHED):
+            return None
+        record(stored.snapshot, hop=stored.hop, cursor=stored.cursor)
+        return stored.snapshot
+
     def _again(self, mark: str, wait: float) -> None:
         """Publish this message again, same hop, to come back when the lease may be
-        lost: it holds no slot meanwhile, and an early redelivery is not wasted."""
-        copy = replace(self.lease.header, mark=mark)
+        lost: it holds no slot meanwhile, and an early redelivery is not wasted. It
+        came in time, so it does not expire."""
+        header = replace(self.lease.header, mark=mark)
         try:
-            publish_again(self.task, copy, countdown=max(wait, 0) + 0.05)
+            countdown = max(wait, 0) + 0.05
+            publish_again(self.task, header, countdown=countdown, expires=None)
         except Exception as error:  # kombu's transports raise what they like
             with suppress(*ERRORS):
-                get_store().call("unmark", copy.run, mark=mark)
+                get_store().call("unmark", header.run, mark=mark)
             raise Reject(f"could not be parked: {error!r}", requeue=True) from error
 
 
@@ -284,9 +320,9 @@ def _redelivered(request: Any) -> bool:
     return bool((request.delivery_info or {}).get("redelivered"))
 
 
-def _comes_again(task: Task[Any, Any], header: Header) -> bool:
+def _comes_again(request: Any, header: Header) -> bool:
     """Whether the message, or the one it is a copy of, may have had a body before."""
-    return _redelivered(task.request) or header.mark != ""
+    return _redelivered(request) or header.mark != ""
 
 
 def publish_again(task: Task[Any, Any], header: Header, **options: Any) -> None:

@@ -18,7 +18,7 @@ from channels_progress.legible import encode
 from channels_progress.log import transition
 from channels_progress.record import record
 from channels_progress.reporter import breaker, get_reporter
-from channels_progress.run import RUNNING
+from channels_progress.run import LOST, RUNNING
 from channels_progress.store import ERRORS, Store, get_store
 from channels_progress.worker import Worker
 
@@ -32,18 +32,22 @@ def bury(
     reason: str,
     error: Error | None,
     pid: int | None = None,
+    *,
+    begun: bool = True,
 ) -> None:
     """End a run whose child is dead or dying, or whose message was dropped.
 
     `error` is what a viewer may know, said in the run's language. `pid` is the
-    child's; a lease that another process holds is left alone.
+    child's; a lease that another process holds is left alone. Of a message that was
+    dropped before its body (not `begun`), another copy may run: such a body goes on.
     """
     reporter = get_reporter()
+    said = (header, state, reason, error, pid, begun)
     try:
-        _bury(get_store(), header, state, reason, error, pid)
+        _bury(get_store(), *said)
     except ERRORS as failure:
         breaker.trip(failure)
-        reporter.keep(lambda: _bury(reporter.store, header, state, reason, error, pid))
+        reporter.keep(lambda: _bury(reporter.store, *said))
 
 
 def _bury(
@@ -53,13 +57,15 @@ def _bury(
     reason: str,
     error: Error | None,
     pid: int | None,
+    begun: bool,
 ) -> None:
     stored = store.read([header.run]).get(header.run)
     lease = None
     if stored is not None and stored.snapshot.state == RUNNING:
         holder = Worker.of(stored.worker)
         # On gevent `pid` names a greenlet; only the main process itself shares its own.
-        if not holder.ours or holder.pid not in (pid, os.getpid()):
+        mine = begun and holder.ours and holder.pid in (pid, os.getpid())
+        if not mine and (begun or stored.snapshot.shown != LOST):
             return
         lease = stored.lease
     with translation.override(header.language or settings.LANGUAGE_CODE):
@@ -76,7 +82,9 @@ def _bury(
     if answer.code != "ok":
         return
     transition(header.task, answer, str(Worker.here()))
-    members = stored.snapshot.members if stored else ""
-    snapshot = answer.snapshot(members, owner=header.owner)
+    if stored is not None:
+        snapshot = answer.snapshot(stored.snapshot.members, owner=stored.snapshot.owner)
+    else:
+        snapshot = answer.snapshot(owner=header.owner)
     get_reporter().send(snapshot)
     record(snapshot, hop=header.hop)

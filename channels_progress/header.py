@@ -28,13 +28,23 @@ class Header:
     pausable: bool = False
     """Whether the body obeys a pause. Not that of a task which has replaced the run's:
     a resume publishes the run's own, and with what the other began nobody knows."""
+    kept: bool = False
+    """Whether a body before has kept a cursor."""
     language: str = ""
     """In which the body speaks: that of whoever started or resumed the run."""
 
-    def next(self, kind: Kind) -> Header:
-        """The header of the message that follows this one."""
-        pausable = self.pausable and kind != "replace"
-        return replace(self, hop=self.hop + 1, kind=kind, mark="", pausable=pausable)
+    def next(self, kind: Kind, *, kept: bool = False) -> Header:
+        """The header of the message that follows this one; `kept` says whether the
+        body at hand has kept a cursor."""
+        same = kind != "replace"
+        return replace(
+            self,
+            hop=self.hop + 1,
+            kind=kind,
+            mark="",
+            pausable=self.pausable and same,
+            kept=(self.kept or kept) and same,
+        )
 
     def as_headers(self) -> dict[str, dict[str, Any]]:
         return {HEADER: asdict(self)}

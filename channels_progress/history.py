@@ -28,8 +28,15 @@ def moment(milliseconds: int | None) -> datetime | None:
     return datetime.fromtimestamp(milliseconds / 1000, UTC) if milliseconds else None
 
 
-def close(snapshot: Snapshot, *, hop: int | None = None, cursor: str = "") -> None:
-    """Write a pause or an end; a run that has succeeded keeps its row."""
+def close(
+    snapshot: Snapshot,
+    *,
+    hop: int | None = None,
+    cursor: str = "",
+    early: bool = False,
+) -> None:
+    """Write a pause or an end; a run that has succeeded keeps its row, and one that
+    has ended at all where this is said before the store has heard it (`early`)."""
     values: dict[str, Any] = {
         "state": snapshot.state,
         "document": snapshot.as_dict(),
@@ -40,7 +47,8 @@ def close(snapshot: Snapshot, *, hop: int | None = None, cursor: str = "") -> No
     if cursor:
         values["cursor"] = cursor
     # A pause may be written late.
-    where = "state <> 'succeeded'" if snapshot.finished else "ended IS NULL"
+    sure = snapshot.finished and not early
+    where = "state <> 'succeeded'" if sure else "ended IS NULL"
     written = _update(snapshot.id, values, where)
     if not written and not Run.objects.filter(pk=snapshot.id).exists():
         Run.objects.create(

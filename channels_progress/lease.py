@@ -15,7 +15,7 @@ from channels_progress.current import Cancelled, Paused, Progress, Superseded
 from channels_progress.estimate import STILL, Estimate
 from channels_progress.header import Header
 from channels_progress.legible import MESSAGE_CHARACTERS, TITLE_CHARACTERS, number, text
-from channels_progress.run import Details
+from channels_progress.run import Details, Snapshot
 from channels_progress.store import Call, Store
 
 logger = logging.getLogger("channels_progress")
@@ -188,6 +188,31 @@ class Lease:
             "worker": self.worker,
         }
         return Call(call.verb, call.id, values)
+
+    def snapshot(self, end: Call) -> Snapshot:
+        """The run as it ends by this call, so far as its worker knows, and by its
+        clock."""
+        said, now = end.values, int(time.time() * 1000)
+        now = max(now, self.started or self.header.queued)
+        return Snapshot(
+            id=self.id,
+            now=now,
+            epoch="",
+            rev=0,
+            state=str(said["state"]),
+            asked=None,
+            attempt=self.attempt,
+            reason=str(said["reason"]) or None,
+            due=None,
+            queued=self.header.queued,
+            started=self.started,
+            ended=now,
+            seen=now,
+            changed=now,
+            error=str(said["error"]) or "null",
+            members=str(said["doc"]),
+            owner=self.header.owner,
+        )
 
     def hear(self) -> None:
         """The store has accepted a word of it."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
+import time
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from django.utils import translation
 from channels_progress import counters, layer, worker
 from channels_progress.begin import publish_again, revoke
 from channels_progress.bury import bury
+from channels_progress.conf import conf
 from channels_progress.current import Cancelled, Paused, leave
 from channels_progress.end import End, end_of, failure, in_flight
 from channels_progress.lease import Lease
@@ -28,10 +30,10 @@ from channels_progress.legible import encode_result
 from channels_progress.log import transition
 from channels_progress.record import get_recorder, record
 from channels_progress.reporter import breaker, get_reporter
-from channels_progress.run import CANCELLED, FAILED, PAUSED, SUCCEEDED
+from channels_progress.run import CANCELLED, FAILED, FINISHED, PAUSED, SUCCEEDED
 from channels_progress.store import ERRORS, Answer, Call, get_store
 from channels_progress.task import header_of
-from channels_progress.threads import green
+from channels_progress.threads import green, spawn
 
 logger = logging.getLogger("channels_progress")
 
@@ -73,6 +75,8 @@ def _end(sender: Task[Any, Any], lease: Lease, state: str | None, retval: Any) -
         lease.revoke = partial(revoke, sender, sender.request)
     if end is None:
         return False
+    if end.reason == "replace":  # the next body obeys no pause
+        lease.header = replace(lease.header, pausable=False)
     lease.ended, lease.polls = True, end.reason == "poll"
     if end.state == SUCCEEDED:
         lease.succeeded, lease.result = True, encode_result(retval)
@@ -83,8 +87,10 @@ def finish(lease: Lease, end: End) -> bool:
     """Commit an end to the store and the history; whether it is kept for later,
     where that fails."""
     if (begin := lease.begin) is not None and not breaker.open:
-        with suppress(*ERRORS):
+        try:
             begin(get_store())
+        except ERRORS as error:  # the lease comes first
+            breaker.trip(error)
     if lease.number == 0 and lease.begin is None:
         return False  # this message should not have begun
     hop = lease.header.hop + end.successor
@@ -99,7 +105,7 @@ def finish(lease: Lease, end: End) -> bool:
         tame=end.tame,
     )
     write = _Write(lease, call, hop)
-    if not breaker.open:
+    if lease.number and not breaker.open:
         try:
             write.store(get_store().call_one)
         except ERRORS as error:
@@ -108,6 +114,7 @@ def finish(lease: Lease, end: End) -> bool:
             write.done = False
     if not write.done:
         get_reporter().keep(write.later)
+        write.early()
     return not write.done
 
 
@@ -116,6 +123,13 @@ class _Write:
 
     def __init__(self, lease: Lease, call: Call, hop: int) -> None:
         self.lease, self.call, self.hop, self.done = lease, call, hop, False
+
+    def early(self) -> None:
+        """The history has an end before the store, which is away: this process may die
+        before it is back. Not where another may have taken the run by now."""
+        lease, state = self.lease, str(self.call.values["state"])
+        if state in FINISHED and time.monotonic() - lease.heard < conf.LOST_AFTER:
+            record(lease.snapshot(self.call), hop=self.hop, early=True)
 
     def later(self) -> None:
         """Called by the reporter until it no longer raises."""
@@ -145,13 +159,16 @@ class _Write:
         transition(lease.header.task, answer, lease.worker)
         members, owner = str(self.call.values["doc"]), lease.header.owner
         snapshot = answer.snapshot(members, owner=owner)
-        if snapshot.state == CANCELLED and lease.revoke is not None:
-            lease.revoke()
         if not answer.told:
             get_reporter().send(snapshot)
         if snapshot.finished or snapshot.state == PAUSED:
             cursor = lease.progress.cursor_text
             record(snapshot, hop=self.hop, cursor=cursor)
+        if snapshot.state == CANCELLED and lease.revoke is not None:
+            if get_reporter().is_this_thread():  # the backend may hang for long
+                spawn(lease.revoke)
+            else:
+                lease.revoke()
 
 
 def on_init(**_: Any) -> None:

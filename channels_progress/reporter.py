@@ -59,6 +59,9 @@ class Reporter:
 
     def add(self, lease: Lease) -> None:
         """Carry this lease's progress from now on."""
+        before = self.leases.get(lease.id)
+        if before is not None and before is not lease:
+            before.supersede()  # it is no longer carried, and would never hear of it
         self.leases[lease.id] = lease
         self._ensure()
         self.wake(lease)
@@ -84,6 +87,11 @@ class Reporter:
     def keep(self, write: Callable[[], None]) -> None:
         """Try `write` again until it no longer raises."""
         self.later.append(write)
+        self._ensure()
+        self.wake()
+
+    def watch_the_store(self) -> None:
+        """Close the breaker once the store answers, though nothing is to be said."""
         self._ensure()
         self.wake()
 
@@ -154,7 +162,7 @@ class Reporter:
     def _patience(self) -> float:
         now = time.monotonic()
         due = [lease.due for lease in list(self.leases.values())]
-        if self.later:
+        if self.later or breaker.open:
             due.append(now)
         wait = min(due, default=now + 3600) - now
         return max(0.0, wait, self._resting - now)
@@ -178,7 +186,9 @@ class Reporter:
 
     def _catch_up(self) -> bool:
         """Say what could not be said before; whether there was anything."""
-        caught_up = False
+        caught_up = breaker.open
+        if caught_up:
+            self.store.ping()
         for lease in list(self.leases.values()):
             if (begin := lease.begin) is not None:
                 begin(self.store)

@@ -21,13 +21,17 @@ from channels_progress.run import CANCELLED, FAILED, SUCCEEDED
 class ProgressRequest(Request):  # type: ignore[misc]  # Celery has no types
     """Celery's Request, which buries a run whose message ends here."""
 
+    _retried = False
+
     def _header(self) -> Header | None:
         return Header.of({HEADER: self._request_dict.get(HEADER)}, self.id)
 
-    def _bury(self, state: str, reason: str, message: str | Promise) -> None:
+    def _bury(
+        self, state: str, reason: str, message: str | Promise, *, begun: bool = True
+    ) -> None:
         if (header := self._header()) is not None:
             error = {"message": message} if message else None
-            bury(header, state, reason, error, self.worker_pid)
+            bury(header, state, reason, error, self.worker_pid, begun=begun)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         super().on_timeout(soft, timeout)
@@ -53,13 +57,17 @@ class ProgressRequest(Request):  # type: ignore[misc]  # Celery has no types
             return result  # the child has spoken
         if self._already_cancelled or self._already_revoked:
             return result
-        if self.task.acks_late and self.task.reject_on_worker_lost:
-            return result  # the message comes back
-        if self._success_was_stored():
+        if self._success_was_stored():  # then Celery puts no message back, either
             self._bury(SUCCEEDED, "", "")
+        elif self._retried or (self.task.acks_late and self.task.reject_on_worker_lost):
+            pass  # a message comes
         else:
             self._bury(FAILED, "worker_lost", gettext_lazy("Its worker process died."))
         return result
+
+    def _retry_worker_lost(self, exc: Exception, exc_info: Any) -> bool:
+        self._retried = super()._retry_worker_lost(exc, exc_info)
+        return self._retried
 
     def _announce_cancelled(self, emit_retry: bool = True) -> None:
         super()._announce_cancelled(emit_retry)
@@ -73,9 +81,10 @@ class ProgressRequest(Request):  # type: ignore[misc]  # Celery has no types
     ) -> None:
         super()._announce_revoked(reason, terminated, signum, expired)
         if expired:
-            self._bury(CANCELLED, "expired", gettext_lazy("It was not begun in time."))
+            reason, said = "expired", gettext_lazy("It was not begun in time.")
         else:
-            self._bury(CANCELLED, "revoked", gettext_lazy("It was revoked."))
+            reason, said = "revoked", gettext_lazy("It was revoked.")
+        self._bury(CANCELLED, reason, said, begun=terminated)
 
 
 def on_unknown(message: Any, name: str, id: str, **_: Any) -> None:

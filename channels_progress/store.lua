@@ -8,7 +8,7 @@
 -- lead where; every verb may arrive twice.
 
 local KEEP_UNFINISHED = 7 * 86400000
-local KEEP_FINISHED = 86400000
+local KEEP_FINISHED = 2 * 86400000 -- progress_prune, once a day, finds what is not in the history
 local MARK_GRACE = 60000 -- a copy may wait for a slot before its mark is forgotten
 local HEAD = {'epoch', 'rev', 'state', 'asked', 'attempt', 'reason', 'due', 'queued',
               'started', 'ended', 'seen', 'changed', 'error'}

@@ -50,7 +50,7 @@ class ProgressTask(Task):  # type: ignore[misc]  # Celery has no types
             if task_id in worker_state.revoked:
                 # Where tasks share the worker's process, Celery runs them all the same.
                 said = {"message": gettext_lazy("It was revoked.")}
-                bury(header, CANCELLED, "revoked", said)
+                bury(header, CANCELLED, "revoked", said, begun=False)
                 raise Ignore("It was revoked.")
             translation.activate(header.language or settings.LANGUAGE_CODE)
             begin(self, header)
@@ -64,7 +64,7 @@ class ProgressTask(Task):  # type: ignore[misc]  # Celery has no types
         header = header_of(self.request if request is None else request)
         if header is not None:
             _tell(self)
-            _put(signature, header.next("retry"))
+            _put(signature, header.next("retry", kept=_kept(self)))
         return signature
 
     def retry(self, *args: Any, **kwargs: Any) -> Any:
@@ -76,16 +76,28 @@ class ProgressTask(Task):  # type: ignore[misc]  # Celery has no types
     def replace(self, sig: Signature) -> Any:
         """Go on as another task under this run's id, with the numbers and no cursor."""
         if (header := header_of(self.request)) is not None:
-            if isinstance(sig, group):
-                sig |= self.app.tasks["celery.accumulate"].s(index=0)
-            last = sig
-            while isinstance(last, chord | _chain):
-                last = last.body if isinstance(last, chord) else last.tasks[-1]
-            # Celery copies no headers.
-            _put(last, header.next("replace"))
+            sig, last = self._with_a_last_task(sig)
+            _put(last, header.next("replace"))  # Celery copies no headers
             _tell(self)
             self.request.progress_replaced = True
         return super().replace(sig)
+
+    def _with_a_last_task(self, sig: Signature) -> tuple[Signature, Signature]:
+        """The signature, and its task that runs last: the results of a group are
+        gathered by one more, as Celery does it."""
+        match sig:
+            case group():
+                return self._with_a_last_task(
+                    sig | self.app.tasks["celery.accumulate"].s(index=0)
+                )
+            case chord():
+                sig.body, last = self._with_a_last_task(sig.body)
+            case _chain():
+                end, last = self._with_a_last_task(sig.tasks[-1])
+                sig.tasks = [*sig.tasks[:-1], end]
+            case _:
+                last = sig
+        return sig, last
 
     def poll(self, countdown: float = 5.0) -> Polling:
         """`raise self.poll(5)` to be called again without holding a worker.
@@ -97,7 +109,8 @@ class ProgressTask(Task):  # type: ignore[misc]  # Celery has no types
         if header is None:
             raise self.retry(countdown=countdown, max_retries=1 << 30)
         _tell(self)
-        publish_again(self, header.next("poll"), countdown=countdown)
+        following = header.next("poll", kept=_kept(self))
+        publish_again(self, following, countdown=countdown)
         return Polling(countdown)
 
 
@@ -110,6 +123,11 @@ def _tell(task: Task[Any, Any]) -> None:
             get_store().call_one(lease.call("report", lease.members()))
         except ERRORS as error:
             breaker.trip(error)
+
+
+def _kept(task: Task[Any, Any]) -> bool:
+    lease: Lease | None = getattr(task.request, "progress_lease", None)
+    return lease is not None and lease.progress.cursor_text != ""
 
 
 def _put(signature: Signature, header: Header) -> None:

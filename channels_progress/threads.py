@@ -24,7 +24,7 @@ def spawn(target: Callable[[], None]) -> None:
 
         get_hub().threadpool.spawn(target)
     else:
-        threading.Thread(target=target, name="progress-reporter", daemon=True).start()
+        threading.Thread(target=target, name="channels-progress", daemon=True).start()
 
 
 def lock() -> Any:

@@ -108,6 +108,16 @@ def test_impossible_days_are_refused(db, days):
         prune(days=days)
 
 
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_an_end_that_the_history_missed_is_written(store, add, dry_run):
+    row = add()
+    hand = Hand(store, row.pk)
+    hand.end(hand.running(), 1)
+    assert "1 missed ends were written" in prune(dry_run=dry_run)
+    row.refresh_from_db()
+    assert bool(row.ended) is not dry_run
+
+
 def test_what_nobody_has_spoken_of_for_a_week_is_ended_as_failed(
     store, add, age, quick
 ):

@@ -1,6 +1,9 @@
 """Asking that a run ends, pauses or goes on; and what its row says then."""
 
+import threading
+
 import pytest
+from celery.backends.redis import RedisBackend
 from celery.result import AsyncResult
 from celery.signals import before_task_publish
 from django.db import OperationalError
@@ -125,17 +128,36 @@ def test_what_was_cancelled_before_the_store_knew_it_never_runs(hop):
     assert hop.begin().code == "cancelled"
 
 
+def revoked(hop):
+    wait_for(lambda: AsyncResult(hop.id).state == "REVOKED", "Celery's result")
+
+
 def test_celery_says_revoked_where_no_message_comes_that_would(hop):
     runs.pause(hop.id)
     runs.cancel(hop.id)
-    assert AsyncResult(hop.id).state == "REVOKED"
+    revoked(hop)
 
 
 def test_celery_says_revoked_of_a_lost_run(hop):
     begun(hop)
     hop.silence()
     runs.cancel(hop.id)
-    assert AsyncResult(hop.id).state == "REVOKED"
+    revoked(hop)
+
+
+def test_nobody_waits_for_celerys_result(hop, monkeypatch):
+    begun(hop)
+    hop.silence()
+    asked, answered = threading.Event(), threading.Event()
+
+    def hang(*args, **options):
+        asked.set()
+        assert answered.wait(30)
+
+    monkeypatch.setattr(RedisBackend, "mark_as_revoked", hang)
+    assert runs.cancel(hop.id).shown == "cancelled"
+    assert asked.wait(10)
+    answered.set()
 
 
 def test_an_unknown_run_cannot_be_cancelled(store):

@@ -50,12 +50,19 @@ def deliver(
     hop=1,
     kind="start",
     pausable=False,
+    kept=False,
     queue="celery",
     **more,
 ):
     """Publish a message of the run; its body does `body(task)`."""
     header = Header(
-        run=hand.id, owner="o", task="late", hop=hop, kind=kind, pausable=pausable
+        run=hand.id,
+        owner="o",
+        task="late",
+        hop=hop,
+        kind=kind,
+        pausable=pausable,
+        kept=kept,
     )
     task.apply_async(
         kwargs=tasks.kwargs_of(body),
@@ -477,24 +484,18 @@ def test_what_comes_late_never_takes_a_lease_that_speaks(far, away, settings, ca
     dropped(far, caplog, "succeeded")
 
 
-def test_a_redelivery_that_asks_late_is_published_afresh(far, away):
-    """On Redis it has the tag of the first: whoever ends first acknowledges both."""
+def test_a_redelivery_in_an_outage_waits_for_the_store(far, away, caplog):
+    """The first may still run, somewhere."""
     far.create()
     far.begin(worker=OTHER)
     far.silence()
     away.freeze()
-    came_again = []
-
-    def body(task):
-        came_again.append(task.request.delivery_info["redelivered"])
-        if came_again == [True]:
-            endless(task)
-
-    redeliver(far, body)
-    wait_for(lambda: came_again, "it begins mute")
+    begun = []
+    redeliver(far, lambda task: begun.append(breaker.open))
+    wait_for(lambda: f"{far.id}] ignored" in caplog.text, "it is put off")
     away.thaw()
     assert finished(far).attempt == 2
-    assert came_again == [True, False]
+    assert begun == [False]
 
 
 def test_no_body_begins_mute_beside_another_of_its_process(
@@ -516,32 +517,120 @@ def test_no_body_begins_mute_beside_another_of_its_process(
     dropped(far, caplog, "succeeded")
 
 
-@pytest.mark.parametrize("why", ["resume", "retry", "redelivery"])
-def test_what_has_a_cursor_does_not_begin_without_it(far, away, caplog, why):
+@pytest.mark.parametrize(
+    ("why", "attempt"), [("resume", 1), ("retry", 2), ("kept", 2), ("poll", 1)]
+)
+def test_what_has_a_cursor_does_not_begin_without_it(far, away, caplog, why, attempt):
     far.create()
     number = lease(far.begin(worker=OTHER))
     far.report(number, 1, cursor='{"row":4}')
     if why == "resume":
         far.end(number, 2, "paused")
         far.resume()
-    elif why == "retry":
-        far.end(number, 2, "waiting", next=2)
     else:
-        far.silence()
+        far.end(number, 2, "waiting", next=2)
     away.freeze()
     cursors = []
-
-    def body(task):
-        cursors.append(progress.cursor)
-
-    if why == "redelivery":
-        redeliver(far, body, pausable=True)
-    else:
-        deliver(far, body, pausable=True, kind=why, hop=2)
+    message = {"kind": why, "pausable": why in ("resume", "retry")}
+    if why == "kept":
+        message |= {"kind": "retry", "kept": True}
+    deliver(far, lambda task: cursors.append(progress.cursor), hop=2, **message)
     wait_for(lambda: caplog.text.count(f"{far.id}] ignored") > 2, "put off, and again")
     away.thaw()
-    finished(far)
+    assert finished(far).attempt == attempt
     assert cursors == [{"row": 4}]
+
+
+@pytest.mark.parametrize("state", ["cancelled", "succeeded"])
+def test_what_is_over_in_the_history_does_not_begin_in_an_outage(
+    far, away, caplog, state
+):
+    caplog.set_level("INFO", "channels_progress")
+    far.create()
+    closed(far, state)
+    away.kill()
+    deliver(far, lambda task: pytest.fail("it ran"))
+    wait_for(lambda: f"{far.id}] ignored" in caplog.text, "the message put off")
+
+
+def test_an_older_message_does_not_begin_beside_a_later_one(far, away, gate, caplog):
+    far.create()
+    far.end(lease(far.begin()), 1, "waiting", next=2)
+    deliver(far, lambda task: gate.wait(), hop=2, kind="retry")
+    gate.arrival()
+    away.freeze()
+    deliver(far, lambda task: pytest.fail("it ran"))
+    wait_for(lambda: f"{far.id}] ignored" in caplog.text, "the message put off")
+    away.thaw()
+    gate.open()
+    assert finished(far).attempt == 2
+
+
+def test_an_end_in_an_outage_is_in_the_history_at_once(far, away):
+    """This process may be killed before the store is back."""
+    far.create()
+    Run.objects.create(id=far.id, owner="o", task="core.late")
+    away.kill()
+    deliver(far, lambda task: "done")
+    row = wait_for(lambda: Run.objects.filter(pk=far.id, state="succeeded"), "the end")
+    assert (row[0].document["result"], row[0].owner) == ("done", "o")
+    assert runs.get(far.id).shown == "succeeded"
+
+
+def test_an_early_end_is_not_written_where_the_run_may_have_another_body(
+    far, away, gate, settings
+):
+    set_intervals(settings, LOST_AFTER=1e-9)
+    far.create()
+    Run.objects.create(id=far.id, owner="o", task="core.late")
+    away.kill()
+    deliver(far, lambda task: gate.wait())
+    gate.arrival()
+    gate.open()
+    wait_for(lambda: get_reporter().later, "the end kept")
+    assert not Run.objects.get(pk=far.id).ended
+
+
+def test_of_two_bodies_in_one_process_the_older_stops(hand, gate, slow):
+    """Nobody would carry its beats, so it would never hear of it."""
+    stopped = threading.Event()
+
+    def body(task):
+        try:
+            gate.wait()
+            endless(task)
+        except Superseded:
+            stopped.set()
+            raise
+
+    hand.create()
+    deliver(hand, body)
+    gate.arrival()
+    hand.silence()
+    deliver(hand, lambda task: gate.open() or stopped.wait(10))
+    assert finished(hand).attempt == 2
+    assert stopped.is_set()
+
+
+def test_an_end_that_its_writer_died_of_is_written_by_the_next_message(hand, caplog):
+    caplog.set_level("INFO", "channels_progress")
+    Run.objects.create(id=hand.id, owner="o", task="core.late")
+    hand.end(hand.running(), 1, "failed")
+    deliver(hand, lambda task: pytest.fail("it ran"))
+    dropped(hand, caplog, "failed")
+    assert Run.objects.get(pk=hand.id).state == "failed"
+
+
+def test_a_process_that_waits_for_the_store_has_nothing_to_say(far, away, caplog):
+    caplog.set_level("INFO", "channels_progress")
+    far.create()
+    away.kill()
+    deliver(far, lambda task: None, kind="poll")
+    wait_for(lambda: f"{far.id}] ignored" in caplog.text, "the message put off")
+    get_reporter().drain(10)
+    assert "still under way" not in caplog.text
+    away.start()
+    finished(far)
 
 
 def test_a_retry_in_an_outage_is_the_next_attempt(far, away):

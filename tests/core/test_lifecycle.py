@@ -18,6 +18,7 @@ from django.utils.translation import gettext, gettext_lazy
 
 from CeleryProgressbar.celery import app
 from channels_progress import Cancelled, Superseded, TaskError, progress, runs
+from channels_progress.errors import Invalid
 from channels_progress.log import logger as transitions
 from channels_progress.models import Run
 from channels_progress.reporter import get_reporter
@@ -535,6 +536,8 @@ REPLACEMENTS = {
     "chain": lambda s: chain(s, s.clone()),
     "group": lambda s: group(s, s.clone()),
     "chord": lambda s: chord([s, s.clone()], s.clone()),
+    "chain to a group": lambda s: chain(s, group(s.clone(), s.clone())),
+    "chord to a group": lambda s: chord([s, s.clone()], group(s.clone(), s.clone())),
 }
 
 
@@ -556,6 +559,42 @@ def test_a_replacement_goes_on_as_the_same_run(play, made_of):
     snapshot = until(run, "succeeded")
     assert snapshot.attempt == 1
     assert "part" in str(snapshot.as_dict()["result"])
+
+
+def test_a_replacement_cannot_be_paused(play, gate, quick, declare):
+    """Neither before it begins nor while it runs, whichever is heard first."""
+    declare(tasks.stoppable, pausable=True)
+    name, begun = tasks.kwargs_of(lambda task: gate.wait()), threading.Event()
+
+    def body(task):
+        try:
+            raise task.replace(tasks.late.s(**name).set(countdown=0.01))
+        except Ignore:
+            begun.wait(10)
+            raise
+
+    run = play(body, task=tasks.stoppable)
+    gate.arrival()
+    wait_for(lambda: "pausable" not in runs.get(run).as_dict(), "the button gone")
+    begun.set()
+    with pytest.raises(Invalid, match="keeps no checkpoints"):
+        runs.pause(run)
+    gate.open()
+    until(run, "succeeded")
+
+
+def test_what_is_to_be_replaced_cannot_be_paused(play, declare):
+    declare(tasks.stoppable, pausable=True)
+    name = tasks.kwargs_of(lambda task: None)
+
+    def body(task):
+        raise task.replace(tasks.late.s(**name).set(countdown=600))
+
+    run = play(body, task=tasks.stoppable)
+    until(run, "waiting")
+    with pytest.raises(Invalid, match="keeps no checkpoints"):
+        runs.pause(run)
+    runs.cancel(run)
 
 
 def test_a_replacement_goes_through_all_its_items(play):

@@ -258,6 +258,14 @@ def test_a_listing_without_the_history_is_unavailable(store):
         runs.listing(["o"])
 
 
+def test_a_listing_writes_an_end_that_the_history_missed(run):
+    row(run.id)
+    run.end(run.running(), 1, "failed", doc=run.doc(current=9))
+    assert [s.state for s in runs.listing(["o"])] == ["failed"]
+    assert Run.objects.get(pk=run.id).state == "failed"
+    assert Run.objects.get(pk=run.id).ended
+
+
 # -- From a coroutine -------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.concurrency.prefork import TaskPool
 from celery.result import AsyncResult
 from celery.worker import state as worker_state
+from celery.worker.request import Request
 
 from CeleryProgressbar.celery import app
 from channels_progress import publish, runs
@@ -129,10 +130,23 @@ def test_a_lost_child_is_not_said_where_the_message_comes_back(hand, receive, lo
     assert hand.snapshot.state == "running"
 
 
-def test_a_child_that_was_lost_after_its_success_has_succeeded(hand, receive, lose):
+@pytest.mark.parametrize("task", [tasks.early, tasks.late])
+def test_a_child_that_was_lost_after_its_success_has_succeeded(
+    hand, receive, lose, task
+):
+    """Celery puts no message back then, whatever `reject_on_worker_lost` says."""
     app.backend.store_result(hand.id, "done", "SUCCESS")
-    lose(receive(hand), WorkerLostError("killed"))
+    lose(receive(hand, task), WorkerLostError("killed"))
     assert hand.snapshot.state == "succeeded"
+
+
+def test_a_lost_child_whose_message_is_published_again_is_not_said(
+    hand, receive, lose, monkeypatch
+):
+    monkeypatch.setattr(tasks.early, "retry_on_worker_lost", True)
+    monkeypatch.setattr(Request, "_retry_worker_lost", lambda *args: True)
+    lose(receive(hand), WorkerLostError("killed"))
+    assert hand.snapshot.state == "running"
 
 
 def test_an_error_of_the_body_is_the_childs_to_say(hand, receive, lose):
@@ -188,6 +202,18 @@ def test_a_worker_that_stops_at_once_says_so_where_nothing_comes_back(hand, rece
 def test_a_worker_that_stops_at_once_puts_the_message_back(hand, receive):
     receive(hand, tasks.late)._announce_cancelled(emit_retry=False)
     assert hand.snapshot.state == "running"
+
+
+@pytest.mark.parametrize("why", ["expired", "revoked"])
+def test_a_copy_that_is_dropped_leaves_the_running_one_alone(hand, receive, why):
+    receive(hand)._announce_revoked(why, False, None, why == "expired")
+    assert hand.snapshot.state == "running"
+
+
+def test_a_copy_that_is_dropped_was_the_last_of_a_lost_run(hand, receive):
+    hand.silence()
+    receive(hand)._announce_revoked("expired", False, None, True)
+    assert state_of(hand) == ("cancelled", "expired")
 
 
 def test_a_revoked_child_is_cancelled(hand, receive):

@@ -531,11 +531,11 @@ def test_a_redelivery_that_was_asked_for_counts_no_restart(run):
     assert run.snapshot.state == "waiting"
 
 
-def test_a_finished_run_is_kept_a_day_another_a_week(run):
+def test_a_finished_run_is_kept_two_days_another_a_week(run):
     number = run.running()
     assert 6 * DAY < run.store.client.pttl(run.key) <= 7 * DAY
     run.end(number, 1)
-    assert 0 < run.store.client.pttl(run.key) <= DAY
+    assert DAY < run.store.client.pttl(run.key) <= 2 * DAY
 
 
 # -- bury -------------------------------------------------------------------------

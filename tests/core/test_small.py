@@ -63,10 +63,12 @@ def test_every_publication_has_the_next_hop_and_its_kind():
 
 
 @pytest.mark.parametrize(
-    ("kind", "pausable"), [("retry", True), ("poll", True), ("replace", False)]
+    ("kind", "same"), [("retry", True), ("poll", True), ("replace", False)]
 )
-def test_what_replaces_a_task_cannot_be_paused(kind, pausable):
-    assert header(pausable=True).next(kind).pausable is pausable
+def test_what_replaces_a_task_cannot_be_paused_and_has_no_cursor(kind, same):
+    following = header(pausable=True).next(kind, kept=True)
+    assert (following.pausable, following.kept) == (same, same)
+    assert following.next(kind).kept is same
 
 
 def test_fields_of_a_newer_version_are_ignored():
