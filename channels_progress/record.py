@@ -44,8 +44,8 @@ class Recorder:
                 return
             except history.ERRORS as error:
                 logger.warning("%s waits for the history: %r", what, error)
-        self._behind = True  # its time is spent once an outage, not once a run
         self._owed.put(write)
+        self._behind = True  # its time is spent once an outage, not once a run
         with self._lock:
             started, self._started = self._started, True
         if not started:
