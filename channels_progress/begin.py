@@ -11,7 +11,7 @@ from contextlib import suppress
 from copy import copy
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from celery import Task
 from celery.exceptions import Ignore, Reject
@@ -30,17 +30,18 @@ from channels_progress.reporter import breaker, get_reporter
 from channels_progress.run import (
     CANCELLED,
     FAILED,
-    FINISHED,
-    PAUSED,
     RUNNING,
     WAITING,
     Details,
     Snapshot,
 )
 from channels_progress.store import ERRORS, Answer, Store, get_store, nonce
+from channels_progress.threads import spawn
 from channels_progress.worker import Worker
 
 logger = logging.getLogger("channels_progress")
+
+REST: Final = 2.0  # s
 
 
 def dead(holder: Worker, number: int, asking: Lease) -> bool:
@@ -60,7 +61,8 @@ def begin(task: Task[Any, Any], header: Header) -> None:
     """Take the lease for the message at hand, or raise Ignore.
 
     It may take 1 s; if the store does not answer by then the body runs mute, and
-    the reporter keeps asking. What goes on from a cursor waits instead, without a slot.
+    the reporter keeps asking. What may have a cursor, or a body elsewhere, waits
+    instead, without a slot.
     """
     lease = Lease(
         header=header,
@@ -81,7 +83,7 @@ def begin(task: Task[Any, Any], header: Header) -> None:
             try:
                 asking.ask()
             except ERRORS as error:
-                breaker.trip(error)
+                _trip(error)
                 asking.postpone()
         reporter.add(lease)
     finally:
@@ -92,6 +94,10 @@ def begin(task: Task[Any, Any], header: Header) -> None:
 
 class _Asking:
     """The begin of one message; it may be asked twice, and counts once."""
+
+    rest = 0.0
+    """Until when nobody asks a history that did not answer, in an outage of the store
+    (monotonic seconds): its time is not spent for each message."""
 
     def __init__(self, task: Task[Any, Any], lease: Lease, store: Store) -> None:
         self.task, self.lease, self.store = task, lease, store
@@ -107,12 +113,12 @@ class _Asking:
             raise Refused("its body runs here, and the store cannot be asked")
         if here is not None and here.header.hop > self.lease.header.hop:
             raise Refused("a later message of its run has a body here")
-        self._row()  # which may know that the run is over
+        if time.monotonic() > _Asking.rest:
+            self._row()  # which may know that the run is over
         if self._goes_on():
-            get_reporter().watch_the_store()
             known = self.fresh if _redelivered(self.request) else ""
             self._again(self.mark or known, conf.HEARTBEAT_INTERVAL)
-            raise Refused("its cursor cannot be read")
+            raise Refused("only the store knows how it goes on")
         self.lease.begin = self.late
 
     def _goes_on(self) -> bool:
@@ -140,6 +146,8 @@ class _Asking:
 
     def ask(self) -> None:
         """Take the lease or raise Ignore; raises what the store raises."""
+        if _comes_again(self.request, self.lease.header):
+            self._row()  # which may know of an end before the store does
         if self._goes_on():
             # A store that hangs does later what it was told, for a message that has
             # given up and comes again: let that be this.
@@ -225,10 +233,12 @@ class _Asking:
             row = history.read([header.run]).get(header.run)
         except history.ERRORS as error:
             logger.warning("The history cannot be read for %s: %r", header.run, error)
+            _Asking.rest = time.monotonic() + REST
             return None
         if row is not None and history.over(row, header.hop):
             if row.state == CANCELLED:
                 revoke(self.task, self.request)
+            logger.info("Message of run %s dropped: %s", header.run, row.state)
             raise Refused(f"The history says {row.state}.")
         return row
 
@@ -280,13 +290,7 @@ class _Asking:
             revoke(self.task, self.request)
         elif answer.state == FAILED:
             reason = RuntimeError(json.loads(answer.snapshot().error)["message"])
-            with suppress(Exception):  # Celery's own result is a courtesy
-                self.task.backend.mark_as_failure(
-                    self.lease.id,
-                    reason,
-                    request=self.request,
-                    store_result=not self.task.ignore_result,
-                )
+            _tell_celery(self.task, "mark_as_failure", self.request, reason)
         raise Refused(answer.state)
 
     def _record(self) -> Snapshot | None:
@@ -295,9 +299,9 @@ class _Asking:
         try:
             stored = self.store.read([self.lease.id]).get(self.lease.id)
         except ERRORS as error:  # what the script said is said, and no body begins
-            breaker.trip(error)
+            _trip(error)
             return None
-        if stored is None or stored.snapshot.state not in (PAUSED, *FINISHED):
+        if stored is None or not history.settled(stored.snapshot):
             return None
         record(stored.snapshot, hop=stored.hop, cursor=stored.cursor)
         return stored.snapshot
@@ -314,6 +318,11 @@ class _Asking:
             with suppress(*ERRORS):
                 get_store().call("unmark", header.run, mark=mark)
             raise Reject(f"could not be parked: {error!r}", requeue=True) from error
+
+
+def _trip(error: Exception) -> None:
+    breaker.trip(error)
+    get_reporter().watch_the_store()  # nobody else may have anything to say
 
 
 def _redelivered(request: Any) -> bool:
@@ -334,10 +343,17 @@ def publish_again(task: Task[Any, Any], header: Header, **options: Any) -> None:
 
 def revoke(task: Task[Any, Any], request: Any) -> None:
     """Celery's result says REVOKED, too."""
-    with suppress(Exception):  # Celery's own result is a courtesy
-        task.backend.mark_as_revoked(
-            request.id,
-            "cancelled",
-            request=request,
-            store_result=not task.ignore_result,
-        )
+    _tell_celery(task, "mark_as_revoked", request, "cancelled")
+
+
+def _tell_celery(task: Task[Any, Any], mark: str, request: Any, reason: object) -> None:
+    """Celery's own result is a courtesy: its backend may fail, or hang for long."""
+
+    def tell() -> None:
+        with suppress(Exception):
+            keep = not task.ignore_result
+            getattr(task.backend, mark)(
+                request.id, reason, request=request, store_result=keep
+            )
+
+    spawn(tell) if get_reporter().is_this_thread() else tell()

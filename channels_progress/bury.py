@@ -44,10 +44,11 @@ def bury(
     reporter = get_reporter()
     said = (header, state, reason, error, pid, begun)
     try:
-        _bury(get_store(), *said)
+        _bury(get_store(), *said, lost=not begun)
     except ERRORS as failure:
         breaker.trip(failure)
-        reporter.keep(lambda: _bury(reporter.store, *said))
+        # Who seems lost just after an outage may be about to speak.
+        reporter.keep(lambda: _bury(reporter.store, *said, lost=False))
 
 
 def _bury(
@@ -58,14 +59,17 @@ def _bury(
     error: Error | None,
     pid: int | None,
     begun: bool,
+    *,
+    lost: bool,
 ) -> None:
+    """`lost`: end it also where its worker is."""
     stored = store.read([header.run]).get(header.run)
     lease = None
     if stored is not None and stored.snapshot.state == RUNNING:
         holder = Worker.of(stored.worker)
         # On gevent `pid` names a greenlet; only the main process itself shares its own.
         mine = begun and holder.ours and holder.pid in (pid, os.getpid())
-        if not mine and (begun or stored.snapshot.shown != LOST):
+        if not mine and not (lost and stored.snapshot.shown == LOST):
             return
         lease = stored.lease
     with translation.override(header.language or settings.LANGUAGE_CODE):

@@ -76,6 +76,12 @@ def _update(id: str, values: dict[str, Any], where: str) -> bool:
         return bool(cursor.rowcount)
 
 
+def settled(snapshot: Snapshot) -> bool:
+    """Whether the store's word is one to be written, whoever finds it. (A withdrawn run
+    is START's to write, and may be open again.)"""
+    return snapshot.reason != "withdrawn" and snapshot.state in (PAUSED, *FINISHED)
+
+
 def reopen(id: str, *, hop: int) -> bool:
     """Write that a paused or withdrawn run goes on; False where it has ended."""
     goes_on = Q(ended=None) | Q(document__reason="withdrawn")

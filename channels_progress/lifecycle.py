@@ -19,7 +19,7 @@ from celery.signals import (
 )
 from django.utils import translation
 
-from channels_progress import counters, layer, worker
+from channels_progress import counters, history, layer, worker
 from channels_progress.begin import publish_again, revoke
 from channels_progress.bury import bury
 from channels_progress.conf import conf
@@ -33,7 +33,7 @@ from channels_progress.reporter import breaker, get_reporter
 from channels_progress.run import CANCELLED, FAILED, FINISHED, PAUSED, SUCCEEDED
 from channels_progress.store import ERRORS, Answer, Call, get_store
 from channels_progress.task import header_of
-from channels_progress.threads import green, spawn
+from channels_progress.threads import green
 
 logger = logging.getLogger("channels_progress")
 
@@ -126,10 +126,17 @@ class _Write:
 
     def early(self) -> None:
         """The history has an end before the store, which is away: this process may die
-        before it is back. Not where another may have taken the run by now."""
-        lease, state = self.lease, str(self.call.values["state"])
-        if state in FINISHED and time.monotonic() - lease.heard < conf.LOST_AFTER:
-            record(lease.snapshot(self.call), hop=self.hop, early=True)
+        before it is back."""
+        if self.call.values["state"] in FINISHED:
+            what = f"The early end of run {self.lease.id}"
+            get_recorder().write(self._write_early, what)
+
+    def _write_early(self) -> None:
+        """Not where another may have taken the run by now, or the store has answered;
+        the database may have been away, too."""
+        silent = time.monotonic() - self.lease.heard
+        if not self.done and silent < conf.LOST_AFTER:
+            history.close(self.lease.snapshot(self.call), hop=self.hop, early=True)
 
     def later(self) -> None:
         """Called by the reporter until it no longer raises."""
@@ -149,6 +156,8 @@ class _Write:
             whole = lease.whole(self.call)
             if whole is None:
                 self.done = True
+                if self.call.values["state"] == CANCELLED and lease.revoke is not None:
+                    lease.revoke()
                 return
             answer = call_one(whole)
         self.done = True
@@ -165,10 +174,7 @@ class _Write:
             cursor = lease.progress.cursor_text
             record(snapshot, hop=self.hop, cursor=cursor)
         if snapshot.state == CANCELLED and lease.revoke is not None:
-            if get_reporter().is_this_thread():  # the backend may hang for long
-                spawn(lease.revoke)
-            else:
-                lease.revoke()
+            lease.revoke()
 
 
 def on_init(**_: Any) -> None:

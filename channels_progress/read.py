@@ -133,17 +133,15 @@ def _snapshots(rows: QuerySet[Run]) -> list[Snapshot]:
         if isinstance(one, Unavailable):
             raise unavailable() from one
         if isinstance(one, Snapshot):
-            if one.finished and row.ended is None:
+            if row.ended is None and one.finished and history.settled(one):
                 _close(one)
             snapshots.append(one)
     return snapshots
 
 
 def _close(snapshot: Snapshot) -> None:
-    """The history has missed an end: whoever was to write it may have died. (A
-    withdrawn run is START's to write, and may be open again.)"""
-    if snapshot.reason != "withdrawn":
-        try:
-            history.close(snapshot)
-        except history.ERRORS as error:
-            logger.warning("The end of run %s is not written: %r", snapshot.id, error)
+    """The history has missed an end: whoever was to write it may have died."""
+    try:
+        history.close(snapshot)
+    except history.ERRORS as error:
+        logger.warning("The end of run %s is not written: %r", snapshot.id, error)

@@ -84,9 +84,9 @@ class Recorder:
         return True
 
 
-def record(snapshot: Snapshot, **more: Any) -> None:
-    """Write an end or a pause to the history; `more` as in `history.close`."""
-    write = partial(history.close, snapshot, **more)
+def record(snapshot: Snapshot, *, hop: int | None = None, cursor: str = "") -> None:
+    """Write an end or a pause to the history."""
+    write = partial(history.close, snapshot, hop=hop, cursor=cursor)
     wait = not get_reporter().is_this_thread()
     get_recorder().write(write, f"The end of run {snapshot.id}", wait=wait)
 

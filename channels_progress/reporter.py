@@ -172,9 +172,10 @@ class Reporter:
         if time.monotonic() < self._resting:
             return []
         try:
-            if self._catch_up():
-                breaker.reset()
+            caught_up = self._catch_up()
             messages = self._report()
+            if caught_up:  # and what was due as well
+                breaker.reset()
         except ERRORS as error:
             first, longest = BACKOFF
             self._pause = min(longest, self._pause * 2 or first)

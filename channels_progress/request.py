@@ -21,7 +21,7 @@ from channels_progress.run import CANCELLED, FAILED, SUCCEEDED
 class ProgressRequest(Request):  # type: ignore[misc]  # Celery has no types
     """Celery's Request, which buries a run whose message ends here."""
 
-    _retried = False
+    _comes_back = False
 
     def _header(self) -> Header | None:
         return Header.of({HEADER: self._request_dict.get(HEADER)}, self.id)
@@ -59,15 +59,18 @@ class ProgressRequest(Request):  # type: ignore[misc]  # Celery has no types
             return result
         if self._success_was_stored():  # then Celery puts no message back, either
             self._bury(SUCCEEDED, "", "")
-        elif self._retried or (self.task.acks_late and self.task.reject_on_worker_lost):
-            pass  # a message comes
-        else:
+        elif not self._comes_back:
             self._bury(FAILED, "worker_lost", gettext_lazy("Its worker process died."))
         return result
 
     def _retry_worker_lost(self, exc: Exception, exc_info: Any) -> bool:
-        self._retried = super()._retry_worker_lost(exc, exc_info)
-        return self._retried
+        self._comes_back = super()._retry_worker_lost(exc, exc_info)
+        return self._comes_back
+
+    def reject(self, requeue: bool = False) -> None:
+        """Note whether the message comes back."""
+        self._comes_back = requeue
+        super().reject(requeue)
 
     def _announce_cancelled(self, emit_retry: bool = True) -> None:
         super()._announce_cancelled(emit_retry)

@@ -178,7 +178,7 @@ def _again(id: str) -> Started | None:
     elif stored is not None and stored.snapshot.reason == "withdrawn":
         if history.reopen(id, hop=stored.hop + 1):
             _launch(row)
-    elif stored is not None and stored.snapshot.state == QUEUED:
+    elif stored is not None and stored.snapshot.state == QUEUED and not row.ended:
         waited = stored.snapshot.now - stored.snapshot.changed
         if waited > REPUBLISH_AFTER:
             kind: Kind = "resume" if stored.snapshot.reason == "resume" else "start"

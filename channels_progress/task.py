@@ -126,8 +126,9 @@ def _tell(task: Task[Any, Any]) -> None:
 
 
 def _kept(task: Task[Any, Any]) -> bool:
+    """Whether the body has kept a cursor, or may have: a main process does not know."""
     lease: Lease | None = getattr(task.request, "progress_lease", None)
-    return lease is not None and lease.progress.cursor_text != ""
+    return lease is None or lease.progress.cursor_text != ""
 
 
 def _put(signature: Signature, header: Header) -> None:

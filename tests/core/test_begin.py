@@ -10,20 +10,22 @@ import time
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import redis
 from celery.result import AsyncResult
-from django.db import connection
+from django.db import OperationalError, connection
 
 from CeleryProgressbar.celery import app
-from channels_progress import Superseded, progress, reporter, runs
+from channels_progress import Superseded, history, progress, reporter, runs
 from channels_progress.begin import dead
 from channels_progress.bury import bury
 from channels_progress.current import Progress
 from channels_progress.header import Header
 from channels_progress.lease import Lease
 from channels_progress.models import Run
+from channels_progress.record import get_recorder
 from channels_progress.reporter import breaker, get_reporter
 from channels_progress.store import get_store
 from channels_progress.worker import MAIN, Worker
@@ -577,18 +579,61 @@ def test_an_end_in_an_outage_is_in_the_history_at_once(far, away):
     assert runs.get(far.id).shown == "succeeded"
 
 
+@pytest.fixture
+def written(monkeypatch):
+    """Whether each end was written early; with `written.fails`, none can be."""
+    written, close = SimpleNamespace(early=[], fails=False), history.close
+
+    def note(snapshot, *, early=False, **more):
+        if written.fails:
+            raise OperationalError("the database is down")
+        written.early.append(early)
+        close(snapshot, early=early, **more)
+
+    monkeypatch.setattr(history, "close", note)
+    return written
+
+
 def test_an_early_end_is_not_written_where_the_run_may_have_another_body(
-    far, away, gate, settings
+    far, away, settings, written
 ):
     set_intervals(settings, LOST_AFTER=1e-9)
     far.create()
-    Run.objects.create(id=far.id, owner="o", task="core.late")
     away.kill()
-    deliver(far, lambda task: gate.wait())
-    gate.arrival()
-    gate.open()
+    deliver(far, lambda task: None)
     wait_for(lambda: get_reporter().later, "the end kept")
-    assert not Run.objects.get(pk=far.id).ended
+    away.start()
+    finished(far)
+    wait_for(lambda: written.early, "the row")
+    assert written.early == [False]
+
+
+def test_an_early_end_that_waited_for_the_database_may_be_too_late(
+    far, away, settings, written
+):
+    set_intervals(settings, LOST_AFTER=1)
+    far.create()
+    away.kill()
+    written.fails = True
+    deliver(far, lambda task: None)
+    wait_for(lambda: get_recorder()._behind, "the row owed")
+    silent = time.monotonic() + 1
+    wait_for(lambda: time.monotonic() > silent, "another may have taken the run")
+    written.fails = False
+    get_recorder().drain(10)
+    assert written.early == []
+    away.start()
+    finished(far)
+
+
+def test_what_the_history_calls_over_does_not_begin_again(hand, caplog):
+    """The store has missed its end, and its worker seems lost."""
+    hand.create()
+    hand.begin(worker=OTHER)
+    hand.silence()
+    closed(hand, "succeeded")
+    redeliver(hand, lambda task: pytest.fail("it ran"))
+    wait_for(lambda: f"{hand.id}] ignored" in caplog.text, "the message put off")
 
 
 def test_of_two_bodies_in_one_process_the_older_stops(hand, gate, slow):

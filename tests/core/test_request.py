@@ -140,6 +140,16 @@ def test_a_child_that_was_lost_after_its_success_has_succeeded(
     assert hand.snapshot.state == "succeeded"
 
 
+def test_a_lost_child_has_failed_where_its_last_retry_was_taken(
+    hand, receive, lose, monkeypatch
+):
+    """Celery puts no message back then, whatever `reject_on_worker_lost` says."""
+    monkeypatch.setattr(tasks.late, "retry_on_worker_lost", True)
+    monkeypatch.setattr(tasks.late, "max_retries", 0)
+    lose(receive(hand, tasks.late), WorkerLostError("killed"))
+    assert state_of(hand) == ("failed", "worker_lost")
+
+
 def test_a_lost_child_whose_message_is_published_again_is_not_said(
     hand, receive, lose, monkeypatch
 ):
@@ -214,6 +224,16 @@ def test_a_copy_that_is_dropped_was_the_last_of_a_lost_run(hand, receive):
     hand.silence()
     receive(hand)._announce_revoked("expired", False, None, True)
     assert state_of(hand) == ("cancelled", "expired")
+
+
+def test_after_an_outage_a_dropped_copy_ends_nothing(hand, receive, settings):
+    """Who seems lost may be about to speak."""
+    hand.silence()
+    request, reporter = receive(hand), get_reporter()
+    set_intervals(settings, REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
+    request._announce_revoked("expired", False, None, True)
+    reporter.drain(10)
+    assert hand.snapshot.state == "running"
 
 
 def test_a_revoked_child_is_cancelled(hand, receive):

@@ -83,7 +83,7 @@ class Command(BaseCommand):
         open_ones = Run.objects.filter(ended=None).values_list("pk", flat=True)
         for ids in _batches(list(open_ones)):
             for stored in get_store().read(ids).values():
-                if stored.snapshot.finished:
+                if stored.snapshot.finished and history.settled(stored.snapshot):
                     written += 1
                     if not dry_run:
                         history.close(stored.snapshot, hop=stored.hop)

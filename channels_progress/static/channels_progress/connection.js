@@ -63,11 +63,12 @@ export class Connection {
   wake() {
     if (!this.#life || document.hidden) return;
     if (!this.#socket) this.#connect();
-    else if (this.open && this.#on.ask?.()) this.expect();
+    else if (this.#on.ask?.()) this.expect();
   }
 
   /* What answers at once has been asked: a socket that only seems open brings nothing. */
   expect() {
+    if (!this.open) return; // opening takes longer
     this.#deadline = Math.min(this.#deadline, performance.now() + ANSWER);
   }
 

@@ -36,14 +36,18 @@ export class Poller {
     let wait = INTERVAL;
     try {
       if (!document.hidden) {
-        let broken = null; // one strange answer keeps no other run from being asked for
+        // One strange answer says nothing of the other runs.
+        let [broken, answered] = [null, false];
         for (const run of this.#runs()) {
-          await this.#ask(run, signal).catch((error) => {
+          try {
+            await this.#ask(run, signal);
+            answered = true;
+          } catch (error) {
             if (!(error instanceof SyntaxError)) throw error;
             broken = error;
-          });
+          }
         }
-        if (broken) throw broken;
+        if (broken && !answered) throw broken;
         this.#backoff.reset();
         this.#on.up();
       }
