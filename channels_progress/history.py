@@ -22,6 +22,7 @@ from channels_progress.models import Run
 from channels_progress.run import FINISHED, HEAD, PAUSED, RUNNING, Details, Snapshot
 
 ERRORS = (DatabaseError, InterfaceError)
+EARLY: Final = 10_000  # ms in which a worker finds a store that is back
 
 
 def moment(milliseconds: int | None) -> datetime | None:
@@ -39,7 +40,7 @@ def close(
     has ended at all where this is said before the store has heard it (`early`)."""
     values: dict[str, Any] = {
         "state": snapshot.state,
-        "document": snapshot.as_dict(),
+        "document": snapshot.as_dict() | ({"early": True} if early else {}),
         "ended": moment(snapshot.ended) if snapshot.finished else None,
     }
     if hop is not None:
@@ -50,6 +51,9 @@ def close(
     sure = snapshot.finished and not early
     where = "state <> 'succeeded'" if sure else "ended IS NULL"
     written = _update(snapshot.id, values, where)
+    if not written and sure:
+        told_early = Run.objects.filter(pk=snapshot.id, document__early=True)
+        written = bool(told_early.update(**values))
     if not written and not Run.objects.filter(pk=snapshot.id).exists():
         Run.objects.create(
             id=snapshot.id,
@@ -92,6 +96,22 @@ def reopen(id: str, *, hop: int) -> bool:
 def over(row: Run, hop: int) -> bool:
     """Whether a message of this hop has nothing more to say of the run."""
     return row.state in FINISHED or (row.state == PAUSED and row.hop >= hop)
+
+
+def is_early(row: Run) -> bool:
+    """Whether its worker has written this end before the store had heard it."""
+    return bool((row.document or {}).get("early"))
+
+
+def overrules(row: Run, stored: Snapshot) -> bool:
+    """Whether the run has ended by its row, and the store has missed it. Of an end that
+    its worker wrote early, the store may hear a moment after it is back."""
+    if row.ended is None or stored.finished:
+        return False
+    if not is_early(row):
+        return True
+    heard = max(stored.seen, int(row.ended.timestamp() * 1000))
+    return stored.now - heard > 2 * stored.lost_after + EARLY
 
 
 def find(id: str) -> Run | None:
@@ -153,7 +173,7 @@ def snapshot(row: Run, lost_after: int) -> Snapshot:
     )
 
 
-HEAD_NAMES = frozenset({*HEAD, "type", "v", "now"})
+HEAD_NAMES = frozenset({*HEAD, "type", "v", "now", "early"})
 
 
 def _document_snapshot(row: Run, document: dict[str, Any], now: int) -> Snapshot:

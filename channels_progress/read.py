@@ -77,11 +77,11 @@ def read(ids: Iterable[str]) -> dict[str, Snapshot | ProgressError]:
     for id in asked:
         row = rows.get(id)
         if id in stored:
-            if row is not None and row.ended and not stored[id].snapshot.finished:
+            if row is not None and history.overrules(row, stored[id].snapshot):
                 found[id] = history.snapshot(row, lost_after)
         elif row is None:
             found[id] = Forbidden()
-        elif store_down and not row.ended:
+        elif store_down and (not row.ended or history.is_early(row)):
             found[id] = unavailable()
         else:
             found[id] = history.snapshot(row, lost_after)

@@ -576,7 +576,11 @@ def test_an_end_in_an_outage_is_in_the_history_at_once(far, away):
     deliver(far, lambda task: "done")
     row = wait_for(lambda: Run.objects.filter(pk=far.id, state="succeeded"), "the end")
     assert (row[0].document["result"], row[0].owner) == ("done", "o")
-    assert runs.get(far.id).shown == "succeeded"
+    assert row[0].document["early"]
+    away.start()
+    after = finished(far)
+    wait_for(lambda: "early" not in row.all()[0].document, "the store's own word")
+    assert row.all()[0].document["ended"] == after.ended
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import contextlib
 import uuid
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -264,6 +265,48 @@ def test_a_listing_writes_an_end_that_the_history_missed(run):
     assert [s.state for s in runs.listing(["o"])] == ["failed"]
     assert Run.objects.get(pk=run.id).state == "failed"
     assert Run.objects.get(pk=run.id).ended
+
+
+# -- An end that its worker wrote before the store had heard it ---------------------
+
+
+def early(run):
+    """The run is running in the store, and its end is in the history."""
+    run.running()
+    row(run.id)
+    now = run.snapshot
+    end = replace(now, state="succeeded", ended=now.now, epoch="", rev=0)
+    history.close(end, early=True)
+
+
+def test_of_an_early_end_the_store_is_about_to_hear(run, settings):
+    set_intervals(settings, LOST_AFTER=0.001)
+    early(run)
+    run.silence(5_000)
+    assert runs.get(run.id).shown == "lost"
+
+
+def test_an_early_end_that_the_store_never_heard_is_one(run, settings):
+    set_intervals(settings, LOST_AFTER=0.001)
+    early(run)
+    run.silence(20_000)
+    ended = timezone.now() - timedelta(seconds=20)
+    Run.objects.filter(pk=run.id).update(ended=ended)
+    assert runs.get(run.id).shown == "succeeded"
+    assert "early" not in runs.get(run.id).as_dict()
+
+
+def test_without_the_store_an_early_end_is_unavailable(run, store_down):
+    early(run)
+    store_down()
+    with pytest.raises(Unavailable):
+        runs.get(run.id)
+
+
+def test_an_early_end_whose_store_was_emptied_is_one(run):
+    early(run)
+    run.lose()
+    assert runs.get(run.id).shown == "succeeded"
 
 
 # -- From a coroutine -------------------------------------------------------------
