@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -22,7 +21,6 @@ from django.utils import translation
 from channels_progress import counters, history, layer, worker
 from channels_progress.begin import publish_again, revoke
 from channels_progress.bury import bury
-from channels_progress.conf import conf
 from channels_progress.current import Cancelled, Paused, leave
 from channels_progress.end import End, end_of, failure, in_flight
 from channels_progress.lease import Lease
@@ -132,10 +130,7 @@ class _Write:
             get_recorder().write(self._write_early, what)
 
     def _write_early(self) -> None:
-        """Not where another may have taken the run by now, or the store has answered;
-        the database may have been away, too."""
-        silent = time.monotonic() - self.lease.heard
-        if not self.done and silent < conf.LOST_AFTER:
+        if not self.done:  # the database may have been away, too
             history.close(self.lease.snapshot(self.call), hop=self.hop, early=True)
 
     def later(self) -> None:

@@ -8,6 +8,7 @@ import pytest
 from django import forms
 from django.contrib.auth.models import AnonymousUser, User
 from django.db import connection, transaction
+from django.utils import timezone
 
 from CeleryProgressbar.celery import app
 from channels_progress import publish, runs, start
@@ -216,6 +217,16 @@ def test_what_is_queued_for_3_s_is_published_once_more_by_its_key(quiet):
     age(run, 3001)
     begin(key="k")
     assert quiet() == 2
+
+
+def test_what_has_ended_in_an_outage_is_not_published_again(quiet):
+    """Its body was mute, and the store is still to hear of its end."""
+    run = begin(key="k").run
+    age(run, 3001)
+    end = timezone.now()
+    Run.objects.filter(pk=run).update(state="failed", ended=end, document={"early": 1})
+    begin(key="k")
+    assert quiet() == 1
 
 
 def test_what_has_begun_is_not_published_again(quiet):
