@@ -121,10 +121,12 @@ class Page:
                 ) from None
 
     def assert_never_back(self):
-        """Within an attempt percent never falls, and within an epoch no revision."""
+        """Within an attempt percent never falls, and within an epoch no revision. (Of
+        a run that the store has lost, nobody may know the percent any more.)"""
         for log in self.shown.values():
             for (_, a), (_, b) in itertools.pairwise(log):
-                if a["attempt"] == b["attempt"] and a["percent"] and b["epoch"]:
+                forgotten = b["percent"] is None and a["epoch"] != b["epoch"]
+                if a["attempt"] == b["attempt"] and a["percent"] and not forgotten:
                     assert (b["percent"] or 0) >= a["percent"], (a, b)
                 if a["epoch"] == b["epoch"]:
                     assert b["rev"] >= a["rev"], (a, b)
