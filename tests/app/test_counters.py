@@ -200,7 +200,7 @@ def begin_in(hand, mark):
         body.pop_request()
 
 
-def test_a_begin_after_a_dead_worker_is_counted_as_a_restart(fresh, store):
+def test_a_begin_after_a_dead_worker_is_counted_as_a_restart(fresh, store, db):
     lost, queued = Hand(store), Hand(store)
     lost.running()
     lost.silence()
