@@ -41,6 +41,20 @@ def hop(store, valkey, monkeypatch, declare):
     publish.connection.cache_clear()
 
 
+@pytest.fixture
+def when_published():
+    """`when_published(act)`: `act()` before each message is out, in this test only."""
+    receivers = []
+
+    def connect(act):
+        receivers.append(lambda **_: act())
+        before_task_publish.connect(receivers[-1])
+
+    yield connect
+    for receiver in receivers:
+        before_task_publish.disconnect(receiver)
+
+
 def use_broker(monkeypatch, url):
     monkeypatch.setattr(app.conf, "broker_write_url", url)
     publish.connection.cache_clear()
@@ -219,10 +233,10 @@ def test_a_paused_run_is_published_again_as_the_next_hop(hop):
     assert hop.begin(hop=2, kind="resume").code == "begun"
 
 
-def test_a_cancel_in_the_middle_of_a_resume_stays(hop):
+def test_a_cancel_in_the_middle_of_a_resume_stays(hop, when_published):
     runs.pause(hop.id)
     published = []
-    before_task_publish.connect(lambda **_: published.append(True), weak=False)
+    when_published(lambda: published.append(True))
     with before_the_row_is_written(lambda: runs.cancel(hop.id)):
         assert runs.resume(hop.id).shown == "cancelled"
     assert (row().state, published) == ("cancelled", [])
@@ -287,14 +301,12 @@ def test_a_resume_that_cannot_be_published_is_a_pause_again(hop, monkeypatch):
     assert hop.begin(hop=2, kind="resume").code == "paused"
 
 
-def test_a_resume_that_nobody_can_take_back_is_unavailable(hop, settings, monkeypatch):
+def test_a_resume_that_nobody_can_take_back_is_unavailable(
+    hop, settings, monkeypatch, when_published
+):
     runs.pause(hop.id)
     use_broker(monkeypatch, NOBODY_LISTENS)
-
-    def publishing(**_):
-        set_intervals(settings, REDIS_URL=NOBODY_LISTENS)
-
-    before_task_publish.connect(publishing)
+    when_published(lambda: set_intervals(settings, REDIS_URL=NOBODY_LISTENS))
     with pytest.raises(Unavailable):
         runs.resume(hop.id)
     assert hop.snapshot.state == "queued"
@@ -319,14 +331,10 @@ def test_a_resumed_run_that_ends_at_once_stays_ended(play, declare, quick):
     wait_for(lambda: row("player").state == "failed", "the history told as well")
 
 
-def test_the_history_is_told_before_the_message_is_out(hop):
+def test_the_history_is_told_before_the_message_is_out(hop, when_published):
     """A run may end before its `resume` returns: its row must not be opened then."""
     runs.pause(hop.id)
     states = []
-
-    def publishing(**_):
-        states.append(row().state)
-
-    before_task_publish.connect(publishing)
+    when_published(lambda: states.append(row().state))
     runs.resume(hop.id)
     assert states == [""]
