@@ -110,6 +110,7 @@ async def test_a_wrong_speed_is_said_beside_its_field(page):
 
 async def test_the_start_page_leads_to_the_page_of_its_run(page):
     run = await press_start(page, 1000)
+    await expect(bar(page, state="succeeded")).to_be_visible()  # it moves no more
     await page.get_by_role("link", name="a page of its own").click()
     await expect(bar(page, run=f"'{run}'")).to_be_visible()
     await expect(page.locator("#receipt")).to_be_visible()
