@@ -15,12 +15,13 @@ REPORTS = var/faults
 # Hundreds of processes start: what Python has compiled is kept for the next one.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run test firefox faults-all chaos bench
+.PHONY: help run test firefox oldest faults-all chaos bench
 
 help:
 	@echo "make run      start the site (PORT=8000) until Ctrl-C"
 	@echo "make test     run every test"
 	@echo "make firefox  walk through the site in Firefox, if that is installed"
+	@echo "make oldest   the whole way with the oldest releases that may be installed"
 	@echo "make faults-all  break everything, with the real intervals (an hour, as root)"
 	@echo "make bench    measure it beside others (QUICK=1; ONLY='step latency')"
 	@echo "make chaos    break at random for SECONDS=300, as SEED=... says"
@@ -36,6 +37,12 @@ test:
 firefox:
 	@$(if $(VENV),,bin/venv .venv-dev requirements-dev.txt)
 	@exec $(TEST) -m pytest -m nightly tests/firefox
+
+oldest:
+	@bin/venv .venv-oldest requirements-dev.txt
+	@.venv-oldest/bin/python -m pip install -q -r requirements-oldest.txt
+	@exec .venv-oldest/bin/python -m pytest -n 3 --no-loadscope-reorder \
+		tests/core tests/web tests/e2e/test_wire.py tests/faults/test_worker_dies.py
 
 # REPORTS has what was measured; tests/faults/table.py writes it into the documentation.
 faults-all:
