@@ -53,6 +53,8 @@ class Watch:
         self._turn = Counter[str]()
         self._loop = asyncio.get_running_loop()
         self._taken = 0
+        self._behind = 0.0
+        """How far the store's clock is behind the loop's, in seconds."""
         self.reads_failed = 0
 
     # -- Seats --------------------------------------------------------------------
@@ -199,7 +201,9 @@ class Watch:
             return
         topic.heard = max(topic.heard, snapshot.rev)
         if verdict:
-            self._rest(topic)
+            # A message that comes late says nothing of what was lost after it.
+            said = snapshot.now / 1000 + self._behind
+            self._rest(topic, min(said, self._loop.time()))
             topic.show(snapshot)
             self._deliver(topic)
 
@@ -207,7 +211,8 @@ class Watch:
         """What the store said: it is the truth, unless something newer was heard."""
         seen, recovered = topic.snapshot, topic.told
         topic.silent, topic.told = None, False
-        self._rest(topic)
+        self._behind = self._loop.time() - found.now / 1000
+        self._rest(topic, self._loop.time())
         if seen is not None and vanished(seen, found):
             topic.vanished = topic.vanished or self._loop.time()
             found = outlive(seen, found, self._loop.time() - topic.vanished)
@@ -247,11 +252,11 @@ class Watch:
         self._release(topic)
         return seated
 
-    def _rest(self, topic: Topic) -> None:
-        """Something was heard or read: the next look is due later."""
+    def _rest(self, topic: Topic, said: float) -> None:
+        """Something was said at that time: the next look is due later."""
         if not topic.fresh:
             # With the reconcile's own rhythm that is one interval at most.
-            topic.due = self._loop.time() + 0.75 * conf.RECONCILE_INTERVAL
+            topic.due = max(topic.due, said + 0.75 * conf.RECONCILE_INTERVAL)
 
     # -- Reading ------------------------------------------------------------------
 
@@ -271,9 +276,10 @@ class Watch:
                 asked = [(run, self._asked.pop(run)) for run in list(self._asked)]
                 for first in range(0, len(asked), AT_ONCE):
                     part = asked[first : first + AT_ONCE]
+                    began = self._loop.time()
                     found = await self._read([run for run, _ in part])
                     for run, future in part:
-                        future.set_result(self._found(run, found[run]))
+                        future.set_result(self._found(run, found[run], began))
         finally:
             self._reader = None
 
@@ -287,9 +293,9 @@ class Watch:
             return dict.fromkeys(ids, Unavailable("The runs could not be read."))
 
     def _found(
-        self, run: str, found: Snapshot | ProgressError
+        self, run: str, found: Snapshot | ProgressError, began: float
     ) -> Snapshot | ProgressError:
-        """What those who asked are answered: the newest that is known."""
+        """What those who asked at `began` are answered: the newest that is known."""
         topic = self._topics.get(run)
         if isinstance(found, Unavailable):
             self.reads_failed += 1
@@ -299,18 +305,18 @@ class Watch:
             self._take(topic, found)
             return topic.snapshot or found
         if isinstance(found, Unavailable):
-            self._unavailable(topic, found)
+            self._unavailable(topic, found, began)
         else:
             for seat, place in self._dismiss(topic):
                 _refuse(seat, run, place)
         return found
 
-    def _unavailable(self, topic: Topic, error: ProgressError) -> None:
+    def _unavailable(self, topic: Topic, error: ProgressError, began: float) -> None:
         now = self._loop.time()
         topic.due = now + min(SOON, conf.RECONCILE_INTERVAL)
         if topic.silent is None:
-            topic.silent = now
-        elif now - topic.silent > OUTAGE and not topic.told:
+            topic.silent = began  # a store that hangs was silent all the time
+        if now - topic.silent > OUTAGE and not topic.told:
             topic.told = True
             for seat in topic.seats:
                 ref = seat.places[topic.id].ref
@@ -325,7 +331,7 @@ class Watch:
         for topic in self._topics.values():
             if topic.due <= now and topic.seats:
                 topic.fresh = False
-                self._rest(topic)
+                self._rest(topic, now)
                 self._ask(topic.id)
 
     async def _renew(self) -> None:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import ChainMap
 from pathlib import Path
 from typing import ClassVar
 
@@ -314,7 +315,10 @@ class Lab(Stack):
 
     open: ClassVar = set()
 
-    def __init__(self, *, env=None, desk_env=None, server=None, redis_url=None):
+    def __init__(
+        self, *, env=None, desk_env=None, web_env=None, server=None, redis_url=None
+    ):
+        self.web_env = web_env or {}
         short = {
             "PROGRESS_LOST_AFTER": str(LOST_AFTER),
             "PROGRESS_HEARTBEAT_INTERVAL": str(BEAT),
@@ -362,6 +366,11 @@ class Lab(Stack):
                 self.nobody_stumbled(*self.workers)
         finally:
             self.close()
+
+    def new_web(self):
+        web = super().new_web()
+        web.env = ChainMap(self.web_env, self.env)
+        return web
 
     def nobody_stumbled(self, *workers):
         """The reporter outlives what it did not expect; here it expects everything."""

@@ -1,41 +1,79 @@
-"""A channel layer that fails on purpose; FAULTS_LAYER names it."""
+"""Channel layers that mistreat what they receive, on purpose; FAULTS_LAYER names one.
+
+The web process has it. What workers send goes the way of the app, whatever that is.
+"""
 
 import asyncio
+import logging
 import os
 import random
 
+from channels_redis.core import RedisChannelLayer
 from channels_redis.pubsub import RedisPubSubChannelLayer
 
 SHARE = 0.1  # of the messages, for each kind of mischief
 LATE = (0.2, 1.5)  # seconds
+DEEDS = ("dropped", "doubled", "late", "reordered", "passed")
 
-chance = random.Random(int(os.environ.get("FAULTS_SEED", "1")) + os.getpid())
+logger = logging.getLogger(__name__)
+chance = random.Random(int(os.environ.get("FAULTS_SEED", "1")))
 
 
-class Mischievous(RedisPubSubChannelLayer):
-    """Drops, doubles, delays and reorders messages."""
+class Mischief:
+    """Drops, doubles, delays and reorders messages; the log has each deed."""
 
-    held = None  # a message that waits for its successor, to come after it
-    late = frozenset()
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.pumps = {}
 
-    async def group_send(self, group, message):
-        lot = chance.random()
-        if lot < SHARE:
-            return
-        if lot < 2 * SHARE:
-            await super().group_send(group, message)
-        elif lot < 3 * SHARE:
-            task = asyncio.ensure_future(self.later(group, message))
-            self.late = {*self.late, task}
-            return
-        elif lot < 4 * SHARE and self.held is None:
-            self.held = group, message
-            return
-        await super().group_send(group, message)
-        held, self.held = self.held, None
-        if held:
-            await super().group_send(*held)
+    async def receive(self, channel):
+        if channel not in self.pumps:
+            queue = asyncio.Queue()
+            pump = asyncio.ensure_future(self.pump(channel, queue))
+            self.pumps[channel] = queue, pump
+        queue, pump = self.pumps[channel]
+        try:
+            message = await queue.get()
+        except asyncio.CancelledError:
+            self.pumps.pop(channel, None)
+            pump.cancel()
+            raise
+        if isinstance(message, Exception):
+            self.pumps.pop(channel, None)
+            raise message
+        return message
 
-    async def later(self, group, message):
-        await asyncio.sleep(chance.uniform(*LATE))
-        await super().group_send(group, message)
+    async def pump(self, channel, queue):
+        held = None  # waits for its successor, to come after it
+        while True:
+            try:
+                message = await self.honestly_receive(channel)
+            except Exception as error:
+                queue.put_nowait(error)
+                return
+            deed = self.choose(held)
+            logger.info("A message was %s", deed)
+            if deed == "late":
+                loop = asyncio.get_running_loop()
+                loop.call_later(chance.uniform(*LATE), queue.put_nowait, message)
+            elif deed == "reordered":
+                held = message
+            elif deed != "dropped":
+                copies = 2 if deed == "doubled" else 1
+                for each in [*[message] * copies, *filter(None, [held])]:
+                    queue.put_nowait(each)
+                held = None
+
+    def choose(self, held):
+        deed = DEEDS[min(int(chance.random() / SHARE), len(DEEDS) - 1)]
+        return "passed" if deed == "reordered" and held else deed
+
+
+class PubSub(Mischief, RedisPubSubChannelLayer):
+    async def honestly_receive(self, channel):
+        return await self._get_layer().receive(channel)
+
+
+class Core(Mischief, RedisChannelLayer):
+    async def honestly_receive(self, channel):
+        return await RedisChannelLayer.receive(self, channel)

@@ -125,7 +125,7 @@ class Page:
         a run that the store has lost, nobody may know the percent any more.)"""
         for log in self.shown.values():
             for (_, a), (_, b) in itertools.pairwise(log):
-                forgotten = b["percent"] is None and a["epoch"] != b["epoch"]
+                forgotten = b["percent"] is None and not b["epoch"]
                 if a["attempt"] == b["attempt"] and a["percent"] and not forgotten:
                     assert (b["percent"] or 0) >= a["percent"], (a, b)
                 if a["epoch"] == b["epoch"]:

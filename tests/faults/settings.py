@@ -18,8 +18,9 @@ if timeout and CELERY_BROKER_TRANSPORT_OPTIONS:
 if timeout := os.environ.get("FAULTS_SOFT_SHUTDOWN"):
     CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = float(timeout)
 
-if layer := os.environ.get("FAULTS_LAYER"):
-    CHANNEL_LAYERS["default"]["BACKEND"] = f"tests.faults.mischief.{layer}"
+if os.environ.get("FAULTS_LAYER"):  # mistreats what it receives
+    kind = "Core" if os.environ.get("CHANNEL_LAYER") == "core" else "PubSub"
+    CHANNEL_LAYERS["default"]["BACKEND"] = f"tests.faults.mischief.{kind}"
 
 
 def by_owner(name, args, kwargs, options, task=None, **_):
@@ -38,7 +39,7 @@ CELERY_TASK_ROUTES = [by_owner]
 CELERY_TASK_CREATE_MISSING_QUEUES = True
 
 if seconds := float(os.environ.get("FAULTS_CLOCK", "0")):
-    # A host whose clock is wrong: `time.time` and `datetime.now` of this process.
+    # A host whose clock is wrong, as far as its own Python says `time.time()`.
     import time
 
     true_time = time.time

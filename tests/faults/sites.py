@@ -17,8 +17,9 @@ class Site(Lab):
     The layer has a database of its own in the lab's Valkey, as `layer` finds it.
     """
 
-    def __init__(self, server="daphne", layer="", *, concurrency=8, **env):
-        super().__init__(server=server, env={"CHANNEL_LAYER": layer, **env})
+    def __init__(self, server="daphne", layer="", *, concurrency=8, web_env=None):
+        env = {"CHANNEL_LAYER": layer} if layer else {}
+        super().__init__(server=server, env=env, web_env=web_env)
         self.concurrency = concurrency
         self.proxy = Proxy(self.valkey.port)
         self.env["CHANNEL_REDIS_URL"] = f"redis://127.0.0.1:{self.proxy.port}/1"

@@ -7,6 +7,7 @@ import time
 from functools import partial
 
 import pytest
+import redis
 
 from tests.faults.lab import REAL, Lab, Refused, within
 from tests.faults.proxy import Proxy
@@ -254,6 +255,8 @@ def test_the_store_is_out_of_memory(lab, measure):
     run.until_stepping()
     client.config_set("maxmemory", "1mb")
     try:
+        with pytest.raises(redis.OutOfMemoryError):
+            client.set("one more", "key")
         run.until_body_ended()
         assert took(run) < 1.5 * n * 0.02 + 2
     finally:

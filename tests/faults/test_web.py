@@ -5,10 +5,12 @@ import json
 import signal
 import socket
 import time
+from itertools import pairwise
 
 import pytest
 
 from tests.faults.lab import LOST_AFTER, REAL, within
+from tests.faults.mischief import DEEDS
 from tests.faults.pages import FINISHED, Page, arrived, essence, opened, owner_of
 from tests.faults.sites import Site
 from tests.stack import wait_for
@@ -50,8 +52,8 @@ async def all_pages(pages, condition, timeout=60):
 
 @on_every_site
 async def test_it_is_killed_and_restarted(server, layer, sites, measure):
-    """Every page comes back by itself, at another moment than the others, to the
-    right snapshot; and no run is started twice."""
+    """Every page comes back by itself, to the right snapshot; and no run is started
+    twice."""
     with sites(server, layer) as lab:
         async with arrived(lab.url, 4) as visitors:
             started = ("gen_random", {"speed": 20})
@@ -78,8 +80,6 @@ async def test_it_is_killed_and_restarted(server, layer, sites, measure):
                     )
                     run.open()
                     await all_pages([*pages, *late], is_finished, timeout=90)
-            returned = sorted(min(t for t in p.opened if t > killed) for p in watchers)
-            assert returned[-1] - returned[0] > 0.3
             for page in pages:
                 page.assert_never_back()
             assert {p.last(run.id)["state"] for p in watchers} == {"succeeded"}
@@ -145,8 +145,9 @@ async def test_a_visitor_comes_while_it_is_away(server, layer, sites):
 
 
 @pytest.mark.together(alone=REAL)
-async def test_messages_are_dropped_doubled_delayed_and_reordered(measure):
-    with Site(FAULTS_LAYER="Mischievous") as lab:
+@pytest.mark.parametrize("layer", ["pubsub", *(["core"] if REAL else [])])
+async def test_messages_are_dropped_doubled_delayed_and_reordered(layer, measure):
+    with Site(layer=layer, web_env={"FAULTS_LAYER": "1"}) as lab:
         async with arrived(lab.url, 4) as visitors:
             async with opened([Page(visitor) for visitor in visitors]) as pages:
                 for i in range(RUNS):
@@ -167,6 +168,8 @@ async def test_messages_are_dropped_doubled_delayed_and_reordered(measure):
                         shown - ended,
                         within(3),
                     )
+        for deed in DEEDS:
+            assert lab.web.output.count(f"A message was {deed}") > 1, deed
 
 
 def breaks_of(lab, layer):
@@ -236,8 +239,8 @@ async def test_clients_that_do_not_read(server, layer, sites):
                 await asyncio.sleep(60 if REAL else 10)
                 grown = lab.memory() - before
                 assert grown < 50_000_000, f"{grown} bytes more"
-                gaps = neighbour.since(since, mine.id)
-                assert len(gaps) > (120 if REAL else 20)
+                times = [at for at, _ in neighbour.shown[mine.id] if at > since]
+                assert max(b - a for a, b in pairwise(times)) < within(2)
                 for run in (*runs, mine):
                     run.open()
                 await neighbour.until(is_finished)
@@ -329,16 +332,20 @@ async def flood(visitor):
 
 @on_every_site
 async def test_an_idle_socket_stays(server, layer, sites):
-    """redis-py 8 ends a core layer's idle sockets after 7 s, unless it is told."""
+    """redis-py 8 gives up a core layer that brings nothing for 7 s, unless it is told.
+    A run that has nothing new to say sends no message."""
     with sites(server, layer) as lab:
         async with arrived(lab.url) as (visitor,):
-            run = await start(lab, visitor, "gated", seconds=600)
+            deaf = lab.web.output.count("The channel layer cannot be heard")
+            run = await start(lab, visitor, "listens")
             page = Page(visitor, [run.id])
-            paused = Page(visitor, [])
-            async with opened([page, paused]):
+            nothing = Page(visitor, [])
+            async with opened([page, nothing]):
                 await page.until(is_running)
                 await asyncio.sleep(120 if REAL else 9)  # what is tested
-                assert page.codes == paused.codes == []
+                assert page.codes == nothing.codes == []
+                now = lab.web.output.count("The channel layer cannot be heard")
+                assert now == deaf
                 run.open()
                 await page.until(is_finished)
 

@@ -63,6 +63,23 @@ async def test_doubled_and_late_messages_change_nothing(watched):
     assert (await tab.next())["percent"] == 60
 
 
+async def test_a_late_message_does_not_put_off_the_next_look(watched, configure):
+    """What came after it may be lost."""
+    configure(RECONCILE_INTERVAL=60)
+    tab, hand = watched
+    now = watch.current()
+    topic = now._topics[hand.run]
+    soon = topic.due = asyncio.get_running_loop().time() + 30
+    late = layer.message(hand.report(20))
+    late["head"]["now"] -= 50_000
+    now._heard(late)
+    assert (await tab.next())["percent"] == 20
+    assert topic.due == soon
+    await hand.tell(hand.report(30))
+    assert (await tab.next())["percent"] == 30
+    assert topic.due > soon
+
+
 async def test_a_thousand_sockets_cost_one_encoding(watched, cookie, monkeypatch):
     tab, hand = watched
     snapshot, made = hand.report(30), []
@@ -237,6 +254,24 @@ async def test_an_outage_is_told_once_and_then_the_snapshot(
     await until(lambda: watch.current().reads_failed > failed + 2)
     outage(False)
     assert (await tab.next())["state"] == "running"
+
+
+async def test_a_store_that_hangs_is_told_with_the_first_read_that_fails(
+    watched, monkeypatch
+):
+    """It was silent all the while that the read took."""
+    monkeypatch.setattr(watch, "OUTAGE", 0.3)
+    tab, hand = watched
+    failed = []
+
+    def hang(ids):
+        time.sleep(0.4)
+        failed.append(ids)
+        raise unavailable()
+
+    monkeypatch.setattr(runs, "read", hang)
+    assert (await tab.next())["code"] == "unavailable"
+    assert len(failed) == 1
 
 
 async def test_a_short_outage_is_not_told(watched, outage):
