@@ -99,7 +99,13 @@ def end_of(
                 "ignored",
                 _sentence(gettext("The task ended without a result.")),
             )
-    # No state: the process is being torn down.
+    # No state: the body is being torn down.
+    if torn_by("Timeout") and task.acks_on_timeout is not False:
+        limit = gettext("It took longer than it may ({seconds} s).")
+        seconds = getattr(sys.exc_info()[1], "seconds", None) or 0
+        return End(
+            FAILED, "time_limit", _sentence(limit.format(seconds=f"{seconds:g}"))
+        )
     if task.acks_late:
         return End(WAITING, "redelivery")
     if worker.in_child:
@@ -112,6 +118,14 @@ def in_flight() -> Exception | None:
     is away: it has no state then. What tears a process down is no Exception."""
     error = sys.exc_info()[1]
     return error if isinstance(error, Exception) else None
+
+
+def torn_by(name: str) -> bool:
+    """Whether gevent ends the body with an exception of this name, which is none of
+    Exception's: a hard time limit is a `Timeout`, a kill a `GreenletExit`."""
+    kind = type(sys.exc_info()[1])
+    of_gevent = kind.__module__.partition(".")[0] in ("gevent", "greenlet")
+    return of_gevent and kind.__name__ == name
 
 
 def _unkept(error: Exception) -> tuple[str, BaseException]:

@@ -22,7 +22,7 @@ from channels_progress import counters, history, layer, worker
 from channels_progress.begin import publish_again, revoke
 from channels_progress.bury import bury
 from channels_progress.current import Cancelled, Paused, leave
-from channels_progress.end import End, end_of, failure, in_flight
+from channels_progress.end import End, end_of, failure, in_flight, torn_by
 from channels_progress.lease import Lease
 from channels_progress.legible import encode_result
 from channels_progress.log import transition
@@ -31,7 +31,6 @@ from channels_progress.reporter import breaker, get_reporter
 from channels_progress.run import CANCELLED, FAILED, FINISHED, PAUSED, SUCCEEDED
 from channels_progress.store import ERRORS, Answer, Call, get_store
 from channels_progress.task import header_of
-from channels_progress.threads import green
 
 logger = logging.getLogger("channels_progress")
 
@@ -66,8 +65,8 @@ def on_postrun(
 def _end(sender: Task[Any, Any], lease: Lease, state: str | None, retval: Any) -> bool:
     """Say the end of a body, if any; whether that is kept for later."""
     end = end_of(sender, lease, state, retval)
-    if state is None and sender.acks_late and green():
-        # Celery acknowledges what it kills there, so nothing else would come back.
+    if state is None and sender.acks_late and torn_by("GreenletExit"):
+        # Celery acknowledges what it kills, so nothing else would come back.
         publish_again(sender, lease.header)
     if isinstance(retval, Cancelled | Paused):  # a cancel may follow a pause
         lease.revoke = partial(revoke, sender, sender.request)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from billiard.einfo import ExceptionInfo
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.signals import task_unknown
 from celery.worker import state as worker_state
@@ -22,6 +23,19 @@ class ProgressRequest(Request):  # type: ignore[misc]  # Celery has no types
     """Celery's Request, which buries a run whose message ends here."""
 
     _comes_back = False
+
+    def __init_subclass__(cls) -> None:
+        """Celery makes a class for each task, with an `on_success` of its own. Where a
+        body tore itself down (SystemExit), pools without processes hand it what was
+        raised; it fails at that, and so would leave the message to nobody."""
+        succeed = cls.on_success
+
+        def on_success(self: Any, outcome: Any, **kwargs: Any) -> Any:
+            if isinstance(outcome, ExceptionInfo):
+                return self.on_failure(outcome)
+            return succeed(self, outcome, **kwargs)
+
+        cls.on_success = on_success
 
     def _header(self) -> Header | None:
         return Header.of({HEADER: self._request_dict.get(HEADER)}, self.id)

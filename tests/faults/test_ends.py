@@ -30,6 +30,17 @@ def test_a_hard_time_limit(lab, measure):
     assert run.now()["state"] == "failed"
 
 
+def test_a_hard_time_limit_on_gevent(lab):
+    for _ in range(2):  # one that is free would take what is put back
+        lab.hire("limited", pool="gevent", concurrency=1)
+    run = lab.start("over_the_hard_limit", owner="limited")
+    end = run.until_end()
+    assert (end["state"], end["attempt"]) == ("failed", 1)
+    assert end["error"]["message"] == "It took longer than it may (1 s)."
+    gone(lab, run)
+    assert len(run.begins) == 1
+
+
 def test_a_soft_time_limit(lab):
     run = lab.start("over_the_soft_limit")
     end = run.until_end()
@@ -123,12 +134,13 @@ def test_a_cold_shutdown_of_a_message_acknowledged_early(lab, measure, pool):
 
 
 def test_a_soft_shutdown_gives_short_bodies_time(lab):
-    worker = lab.hire("soft", concurrency=2)
+    """As the Procfile starts a worker, and a deployment stops it."""
+    worker = lab.hire("soft", concurrency=2, env={"REMAP_SIGTERM": "SIGQUIT"})
     short = lab.start("gated", owner="soft")
     long = lab.start("gated", owner="soft")
     short.until_stepping()
     long.until_stepping()
-    worker.send(signal.SIGQUIT)
+    worker.send(signal.SIGTERM)
     short.open()
     assert short.until_end()["state"] == "succeeded"
     long.until("waiting", reason="redelivery")

@@ -65,6 +65,20 @@ def test_a_body_that_takes_its_process_along_every_time(lab, measure, task):
     assert_message_gone(lab, run)
 
 
+@pytest.mark.parametrize("pool", ["threads", "gevent", "solo"])
+def test_a_body_that_exits_where_no_process_is_its_own(lab, pool):
+    lab.hire(f"exits-{pool}", pool=pool, concurrency=1)
+    run = lab.start("exits", owner=f"exits-{pool}")
+    end = run.until_end()
+    assert (end["state"], end["attempt"]) == ("failed", 3)
+    assert end["error"]["message"] == "Its worker stopped 3 times."
+    assert len(run.begins) == 3
+    assert_message_gone(lab, run)
+    # Its place is free.
+    after = lab.start("quick", owner=f"exits-{pool}")
+    assert after.until_end()["state"] == "succeeded"
+
+
 def assert_message_gone(lab, run):
     wait_for(lambda: not lab.messages_of(run), f"no message of {run.id} in the broker")
 
