@@ -5,20 +5,25 @@ from __future__ import annotations
 import logging
 from typing import Final
 
+from channels_progress.run import Snapshot
 from channels_progress.store import Answer
 
 logger: Final = logging.getLogger("channels_progress.transitions")
 
 
 def transition(task: str, answer: Answer, worker: str = "") -> None:
-    """Log where a run of `task` (its slug) went, as `key=value` pairs and as the dict
-    `progress` of the record. Without a `worker`, it was the web."""
-    snapshot = answer.snapshot()
+    """Log where a run of `task` (its slug) went. Without a `worker`, it was the web."""
+    moved(task, answer.was, answer.snapshot(), worker)
+
+
+def moved(task: str, before: str, snapshot: Snapshot, worker: str = "") -> None:
+    """Log a run's way from the state `before`, as `key=value` pairs and as the dict
+    `progress` of the record."""
     fields = {
-        "run": answer.id,
+        "run": snapshot.id,
         "task": task,
         "attempt": snapshot.attempt,
-        "from": answer.was,
+        "from": before,
         "to": snapshot.state,
         "reason": snapshot.reason or "",
         "worker": worker,

@@ -21,7 +21,7 @@ from channels_progress import counters, layer
 from channels_progress.conf import conf
 from channels_progress.express import Express
 from channels_progress.lease import Lease
-from channels_progress.log import told
+from channels_progress.log import told, transition
 from channels_progress.run import Snapshot
 from channels_progress.store import ERRORS, Answer, Call, Store
 from channels_progress.threads import spawn
@@ -304,9 +304,12 @@ class Reporter:
             self.remove(lease)
             return None
         try:
-            return self.store.call_one(whole)
+            answer = self.store.call_one(whole)
         except ERRORS as error:
             return error
+        if answer.code == "ok":
+            transition(lease.header.task, answer, lease.worker)
+        return answer
 
 
 class Breaker:

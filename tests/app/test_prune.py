@@ -119,10 +119,12 @@ def test_an_end_that_the_history_missed_is_written(store, add, dry_run):
 
 
 def test_what_nobody_has_spoken_of_for_a_week_is_ended_as_failed(
-    store, add, age, quick
+    store, add, age, quick, caplog
 ):
+    caplog.set_level("INFO", "channels_progress.transitions")
     row = age(add(), 8)
     assert "1 lost were ended as failed" in prune()
+    assert "from=lost to=failed reason=lost" in caplog.text
     row.refresh_from_db()
     assert (row.state, row.document["reason"]) == ("failed", "lost")
     assert row.ended is not None

@@ -244,7 +244,8 @@ def test_a_lease_that_was_taken_over_stops(quick, attempt, carrier):
 
 
 @pytest.mark.usefixtures("transactional_db")
-def test_a_vanished_run_is_brought_back_by_the_next_beat(quick, attempt):
+def test_a_vanished_run_is_brought_back_by_the_next_beat(quick, attempt, caplog):
+    caplog.set_level("INFO", "channels_progress.transitions")
     attempt.progress.set(4, total=10)
     attempt.wait(4)
     before = attempt.snapshot
@@ -252,6 +253,8 @@ def test_a_vanished_run_is_brought_back_by_the_next_beat(quick, attempt):
     wait_for(lambda: attempt.stored, "the run back")
     assert attempt.snapshot.epoch != before.epoch
     assert attempt.current == 4
+    wait_for(lambda: f"run={attempt.id}" in caplog.text, "the line in the log")
+    assert "from= to=running" in caplog.text
 
 
 @pytest.mark.usefixtures("transactional_db")

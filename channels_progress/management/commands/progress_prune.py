@@ -15,14 +15,15 @@ from django.utils import timezone
 from channels_progress import history
 from channels_progress.conf import conf
 from channels_progress.legible import encode
+from channels_progress.log import moved
 from channels_progress.models import Run
-from channels_progress.run import FAILED
+from channels_progress.run import FAILED, LOST
 from channels_progress.signals import pruned
 from channels_progress.store import ERRORS, get_store
 
 BATCH: Final = 1000  # rows
 LOST_DAYS: Final = 7  # as long as the store keeps a run that nobody speaks of
-LOST: Final = "Its worker was lost, and no other one has taken it up."
+NOBODY: Final = "Its worker was lost, and no other one has taken it up."
 
 
 class Command(BaseCommand):
@@ -104,12 +105,12 @@ class Command(BaseCommand):
         for ids in _batches(still):
             for row in rows.filter(pk__in=ids):
                 seen = history.snapshot(row, lost_after=0)
-                error = encode({"message": LOST})
-                history.close(
-                    replace(
-                        seen, state=FAILED, reason="lost", error=error, ended=seen.now
-                    )
+                error = encode({"message": NOBODY})
+                end = replace(
+                    seen, state=FAILED, reason="lost", error=error, ended=seen.now
                 )
+                history.close(end)
+                moved(row.slug, LOST, end)
         return len(still)
 
 
