@@ -69,8 +69,8 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "channels",
+    "HomeApp",  # before the app, to have its pages in its own frame
     "channels_progress",
-    "HomeApp",
 ]
 
 MIDDLEWARE = [

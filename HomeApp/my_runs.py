@@ -5,11 +5,12 @@ from datetime import UTC, datetime
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_safe
 
-from channels_progress import access, catalogue, runs
+from channels_progress import access, catalogue, history, runs
 from channels_progress.errors import Forbidden, Invalid, ProgressError
 from channels_progress.models import Run
+from channels_progress.read import unavailable
 from HomeApp import uploads
 from HomeApp.views import start_page
 
@@ -56,14 +57,18 @@ def under_way(request):
 
 
 @never_cache
-@require_POST
+@require_http_methods(["GET", "HEAD", "POST"])
 @access.offers_start
 def again(request, run):
-    """Start a run with the parameters of another one that the viewer may see."""
+    """Start a run with the parameters of another one that the viewer may cancel, as who
+    may only watch it gets no button. A GET, as after a change of language, leads back.
+    """
+    if request.method != "POST":
+        return redirect("run", run)
     slug = ""
     try:
         snapshot = runs.get(str(run))
-        access.require(request, snapshot, "watch")
+        access.require(request, snapshot, "cancel")
         slug = snapshot.task
         started = start_again(request, str(run), slug)
     except ProgressError as error:
@@ -74,7 +79,7 @@ def again(request, run):
 
 def start_again(request, run, slug):
     declared = catalogue.get(slug)
-    row = Run.objects.filter(pk=run).first()
+    row = row_of(run)
     if row is None:
         raise Forbidden()
     if declared is None:
@@ -88,6 +93,13 @@ def start_again(request, run, slug):
         title=str(declared.title),
         key=request.POST.get("key"),
     )
+
+
+def row_of(run):
+    try:
+        return Run.objects.filter(pk=run).first()
+    except history.ERRORS as error:
+        raise unavailable() from error
 
 
 def page_number(text):

@@ -3,7 +3,7 @@
 from django.utils.translation import gettext as _
 from django.utils.translation import pgettext
 
-from channels_progress import words
+from channels_progress import history, words
 from channels_progress.run import FINISHED
 from HomeApp.models import ImportReport
 
@@ -16,7 +16,7 @@ class Receipt:
 
     def __init__(self, envelope):
         self.envelope = envelope
-        self.report = ImportReport.objects.filter(pk=envelope["run"]).first()
+        self.report = report_of(envelope["run"])
 
     @classmethod
     def of(cls, envelope):
@@ -77,3 +77,12 @@ class Receipt:
     def reasons(self):
         """The first of the reasons against an import's bad rows."""
         return self.report.shown_reasons() if self.report else []
+
+
+def report_of(run):
+    """An import's report, or None. A database that is down has none either: the store
+    still knows the run's own numbers, and they are better than no page."""
+    try:
+        return ImportReport.objects.filter(pk=run).first()
+    except history.ERRORS:
+        return None

@@ -132,7 +132,7 @@ class RunAdmin(Base):
             except ProgressError as error:  # the next one would wait as long
                 self.message_user(request, error.message, messages.ERROR)
                 break
-            self.log_change(request, row, "Cancel asked")
+            self.log_change(request, row, gettext("Cancel asked"))
             over += snapshot.state in FINISHED and snapshot.state != CANCELLED
             cancelled += snapshot.state == CANCELLED
             asked += snapshot.state not in FINISHED

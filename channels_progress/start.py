@@ -6,14 +6,14 @@ import hashlib
 import logging
 import secrets
 import uuid
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final, NamedTuple
 
 from celery import Task, current_app
-from django.db import IntegrityError, transaction
+from django.db import DataError, IntegrityError, transaction
 from django.http import QueryDict
 from django.utils.datastructures import MultiValueDict
 from django.utils.translation import gettext as _
@@ -33,6 +33,9 @@ from channels_progress.store import ERRORS, Store, get_store, nonce
 logger = logging.getLogger("channels_progress")
 
 NAMESPACE: Final = uuid.UUID("5f1d3c0e-8a0b-4c55-9d53-6f0b7f0a9e11")
+# What the history says against a row, or against the transaction around it: it can be
+# reached, and coming back later would help nobody.
+REFUSED: Final = (IntegrityError, DataError, transaction.TransactionManagementError)
 # A run queued this long without a beginning is published again by its own key.
 REPUBLISH_AFTER: Final = 3000  # ms
 
@@ -55,7 +58,8 @@ def submit(
 ) -> Started:
     """Start a declared task from outside; its form validates the parameters.
 
-    Raises Invalid with the form's errors, TooMany, or Unavailable.
+    Raises Invalid with the form's errors, TooMany, or Unavailable where store, broker
+    or history cannot be reached; an error of the form's own queries is not caught.
     """
     declared = catalogue.get(slug)
     if declared is None:
@@ -65,7 +69,8 @@ def submit(
             {"task": [_("Unknown task.")]},
         )
     id = run_id(owner, key)
-    exists, unfinished = history.look(id, owner)
+    with _history():
+        exists, unfinished = history.look(id, owner)
     if exists and (again := _again(id)) is not None:
         return again
     form = declared.form(params, files)
@@ -99,6 +104,10 @@ def start(
     `task` is a Celery task or a declared task's slug, `owner` a request, a user, a
     scope or an owner's name. With the same owner and `key` it is the same run.
     Inside a transaction the run is created and published on commit.
+
+    Raises Invalid for a slug that is not declared, TooMany, or Unavailable where store,
+    broker or history cannot be reached. A transaction around it may go on after that,
+    unless its own connection is gone.
     """
     from channels_progress import access  # a project's own rule may import us
 
@@ -109,7 +118,8 @@ def start(
         task = declared.task
     owner = access.owner(owner)
     id = run_id(owner, key)
-    exists, unfinished = history.look(id, owner)
+    with _history():
+        exists, unfinished = history.look(id, owner)
     if exists and (again := _again(id)) is not None:
         return again
     _admit(owner, unfinished)
@@ -126,10 +136,8 @@ def _start(
         title=text(title, TITLE_CHARACTERS),
         kwargs=kwargs,
     )
-    # One statement needs no transaction; in somebody's, it must not break theirs.
-    alone = transaction.get_connection().get_autocommit()
     try:
-        with nullcontext() if alone else transaction.atomic():
+        with _history():
             row.save(force_insert=True)
     except IntegrityError:  # the same key, at the same moment
         if (again := _again(id)) is not None:
@@ -140,6 +148,22 @@ def _start(
         queued = replace(history.snapshot(row, lost_after=0), state=QUEUED)
         return Started(id, queued, True)
     return Started(id, _launch(row, new=True), True)
+
+
+@contextmanager
+def _history() -> Iterator[None]:
+    """Around one statement to the history; Unavailable where it cannot be reached.
+
+    One statement needs no transaction; in somebody's, it must not break theirs.
+    """
+    try:
+        alone = transaction.get_connection().get_autocommit()
+        with nullcontext() if alone else transaction.atomic():
+            yield
+    except REFUSED:
+        raise
+    except history.ERRORS as error:
+        raise unavailable() from error
 
 
 def _admit(owner: str, unfinished: int) -> None:
@@ -166,7 +190,8 @@ def _again(id: str) -> Started | None:
 
     None where there is no such run yet.
     """
-    row = Run.objects.filter(pk=id).first()
+    with _history():
+        row = Run.objects.filter(pk=id).first()
     if row is None:
         return None
     try:
@@ -176,7 +201,9 @@ def _again(id: str) -> Started | None:
     if stored is None and row.ended is None and row.state == "":
         _launch(row)  # the web died before the store knew, or the store lost it
     elif stored is not None and stored.snapshot.reason == "withdrawn":
-        if history.reopen(id, hop=stored.hop + 1):
+        with _history():
+            reopened = history.reopen(id, hop=stored.hop + 1)
+        if reopened:
             _launch(row)
     elif stored is not None and stored.snapshot.state == QUEUED and not row.ended:
         waited = stored.snapshot.now - stored.snapshot.changed

@@ -16,6 +16,7 @@ from django.http import (
     UnreadablePostError,
 )
 from django.http.multipartparser import MultiPartParserError
+from django.shortcuts import render
 from django.urls import reverse
 from django.utils.cache import get_conditional_response, patch_cache_control
 from django.utils.http import url_has_allowed_host_and_scheme
@@ -39,10 +40,27 @@ UNPARSABLE: Final = (
 )
 
 Answer = Callable[..., HttpResponseBase]
+Refusal = Callable[[HttpRequest, ProgressError], HttpResponseBase]
 
 
-def answers_json(view: Answer) -> Answer:
-    """Decorate a view whose errors are the wire's; nothing it says may be cached."""
+def _as_json(request: HttpRequest, error: ProgressError) -> HttpResponseBase:
+    return JsonResponse(error.payload(), status=error.status)
+
+
+def _as_asked(request: HttpRequest, error: ProgressError) -> HttpResponseBase:
+    """A page with the way back, for a person whose browser runs no script; or JSON."""
+    if not asks_for_page(request):
+        return _as_json(request, error)
+    context = {"error": error, "next": _next(request)}
+    page = "channels_progress/refused.html"
+    return render(request, page, context, status=error.status)
+
+
+def answers_json(view: Answer, refusal: Refusal = _as_json) -> Answer:
+    """Decorate a view whose errors are the wire's, told as `refusal` tells them.
+
+    Nothing it says may be cached.
+    """
 
     @functools.wraps(view)
     def wrapper(request: HttpRequest, /, *args: Any, **kwargs: Any) -> HttpResponseBase:
@@ -54,7 +72,7 @@ def answers_json(view: Answer) -> Answer:
             except history.ERRORS as error:
                 raise unavailable() from error
         except ProgressError as error:
-            response = JsonResponse(error.payload(), status=error.status)
+            response = refusal(request, error)
         patch_cache_control(response, private=True, no_store=True)
         return response
 
@@ -118,14 +136,13 @@ def _asks(verb: str, ask: Callable[..., Snapshot]) -> Answer:
     """The view that asks a run to change; a page without scripts names a `next`."""
 
     @require_POST
-    @answers_json
+    @functools.partial(answers_json, refusal=_as_asked)
     @csrf_checked
     def view(request: HttpRequest, run: str) -> HttpResponseBase:
         _allowed(request, run, verb, request.POST.get("token"))
         force = verb == "cancel" and request.POST.get("force") == "true"
         snapshot = ask(run, **({"force": True} if force else {}))
-        target = request.POST.get("next", "")
-        if asks_for_page(request) and _is_ours(target, request):
+        if asks_for_page(request) and (target := _next(request)):
             return HttpResponseRedirect(target, status=303)
         return _json(snapshot.envelope(), status=202)
 
@@ -148,10 +165,16 @@ def _allowed(
     return snapshot
 
 
-def _is_ours(url: str, request: HttpRequest) -> bool:
-    return url_has_allowed_host_and_scheme(
+def _next(request: HttpRequest) -> str:
+    """The page of this site that a form leads on to, or nothing."""
+    try:
+        url = request.POST.get("next", "")
+    except UNPARSABLE:  # which is what is being told
+        return ""
+    ours = url_has_allowed_host_and_scheme(
         url, allowed_hosts={request.get_host()}, require_https=request.is_secure()
     )
+    return url if ours else ""
 
 
 def _json(text: str, status: int = 200) -> HttpResponse:

@@ -100,7 +100,6 @@ def shown(envelope: dict[str, Any]) -> dict[str, Any]:
         "line": line(envelope),
         "tone": "trouble" if state == LOST or _silent(envelope) else "",
         "reference": say["reference"].format(**error) if "reference" in error else "",
-        "finished": state in FINISHED,
         "again": state in FINISHED or state == LOST,
     }
 

@@ -1,4 +1,5 @@
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -165,6 +166,17 @@ def test_cancel_says_what_became_of_each(canceller, store, add, end):
     ]
     assert hand.say("report", lease=1, seq=1).asked == "cancel"
     assert cells(canceller.get(LIST), "state_now")[1:] == ["Cancelling", "Cancelled"]
+
+
+@pytest.mark.parametrize(
+    ("language", "text"), [("en", "Cancel asked"), ("de", "Abbruch verlangt")]
+)
+def test_a_cancel_is_in_the_log_in_words(canceller, store, add, language, text):
+    row, _ = add(in_store=True)
+    canceller.cookies["django_language"] = language
+    cancel(canceller, row)
+    entry = LogEntry.objects.get()
+    assert (entry.object_id, entry.get_change_message()) == (row.pk, text)
 
 
 def test_cancel_knows_an_end_that_the_history_does_not_know_yet(canceller, store, add):

@@ -204,6 +204,13 @@ def test_a_failure_keeps_its_percent_and_names_its_reference():
     assert shown["reference"] == "Reference: 7f3a"
 
 
+def test_every_part_is_read_by_a_template():
+    folder = Path(words.__file__).with_name("templates")
+    html = "".join(path.read_text() for path in folder.rglob("*.html"))
+    shown = words.shown(envelope())
+    assert [part for part in shown if f"shown.{part}" not in html] == []
+
+
 def test_without_a_total_there_is_no_value_until_it_has_succeeded():
     assert words.shown(envelope())["value"] is None
     assert words.shown(envelope("succeeded"))["value"] == 100

@@ -1,8 +1,10 @@
 """A run once more, with the same parameters."""
 
+import re
 from io import BytesIO
 
 import pytest
+from django.contrib.auth.models import Permission, User
 from django.core.files.storage import default_storage
 from django.test import Client
 
@@ -91,8 +93,33 @@ def test_a_foreign_page_cannot(visitor, done):
     assert Run.objects.count() == 1
 
 
-def test_looking_starts_nothing(visitor, done):
-    assert visitor.get(f"/runs/{done}/again/").status_code == 405
+@pytest.mark.parametrize(("permission", "status"), [("view", 403), ("change", 302)])
+def test_staff_who_may_only_watch_may_not(visitor, done, permission, status):
+    ada = User.objects.create_user("ada", is_staff=True)
+    names = {"view_run", f"{permission}_run"}
+    ada.user_permissions.set(Permission.objects.filter(codename__in=names))
+    staff = Client()
+    staff.force_login(ada)
+    assert staff.get(f"/runs/{done}/").status_code == 200
+    assert again(staff, done).status_code == status
+    assert Run.objects.count() == (2 if status == 302 else 1)
+
+
+@pytest.mark.parametrize("look", ["get", "head"])
+def test_looking_starts_nothing_and_leads_to_the_run(visitor, done, look):
+    answer = getattr(visitor, look)(f"/runs/{done}/again/")
+    assert (answer.status_code, answer["Location"]) == (302, f"/runs/{done}/")
+    assert Run.objects.count() == 1
+
+
+def test_the_language_of_a_refusal_can_be_changed(visitor, imported):
+    default_storage.delete(Run.objects.get(pk=imported).kwargs["path"])
+    html = again(visitor, imported).content.decode()
+    (page,) = set(re.findall('name="next" value="([^"]*)"', html))
+    switch = {"language": "de", "next": page}
+    answer = visitor.post("/i18n/setlang/", switch, follow=True)
+    assert answer.status_code == 200
+    assert '<html lang="de"' in answer.content.decode()
 
 
 def test_it_is_offered_once_the_run_has_ended_or_is_lost(visitor, done):

@@ -143,3 +143,14 @@ def test_a_refusal_is_german_too(visitor, stranger):
     headers = {"Accept-Language": "de"}
     answer = stranger.get(f"/progress/runs/{run}/", headers=headers)
     assert answer.json()["message"].startswith("Diesen Lauf gibt es nicht")
+
+
+def test_so_is_the_page_of_a_button_that_is_refused(visitor):
+    run = start(visitor)
+    headers = {"Accept-Language": "de", "Accept": "text/html"}
+    pause, sent = f"/progress/runs/{run}/pause/", {"next": "/runs/"}
+    html = visitor.post(pause, sent, headers=headers).content.decode()
+    assert '<html lang="de" dir="ltr">' in html
+    assert "<h1>Das hat nicht geklappt</h1>" in html
+    assert "Diese Aufgabe lässt sich nicht pausieren" in html
+    assert ">Zurück</a>" in html

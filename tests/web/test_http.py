@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from pathlib import Path
 
 import pytest
 from django.contrib.auth.models import User
@@ -9,12 +10,14 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
 
+import channels_progress
 from channels_progress import access, history, runs
 from channels_progress.errors import FORBIDDEN
 from channels_progress.models import Run
 from tests.web.conftest import anonymous
 
 REFUSAL = {"type": "error", "code": "forbidden", "message": FORBIDDEN}
+PERSON = {"accept": "text/html,*/*"}  # whose browser runs no script
 
 
 @pytest.fixture
@@ -268,6 +271,76 @@ def test_a_page_without_scripts_goes_on_to_its_own_site(page, target, accept, st
     )
     assert response.status_code == status
     assert response.get("Location") == (target if status == 303 else None)
+
+
+@pytest.fixture(params=["the site's", "the app's"])
+def refused(request, settings, page):
+    """`refused(verb, run, ...)`: a person's click, and on whose page it is refused."""
+    if request.param == "the app's":
+        own = Path(channels_progress.__file__).with_name("templates")
+        settings.TEMPLATES = [{**settings.TEMPLATES[0], "DIRS": [own]}]
+
+    def refused(verb, run, *sent):
+        response = page.post(address(verb, run), *sent, headers=PERSON)
+        html = response.content.decode()
+        assert response["Content-Type"].startswith("text/html")
+        assert response["Cache-Control"] == "private, no-store"
+        assert ("site.css" in html) == (request.param == "the site's")
+        return response.status_code, html
+
+    return refused
+
+
+def test_a_person_without_scripts_reads_why_not_and_can_go_back(page, refused):
+    run = start(page).json()["run"]
+    status, html = refused("pause", run, {"next": "/runs/?page=2"})
+    assert status == 400
+    assert 'role="alert">This task cannot be paused: it keeps no checkpoints.<' in html
+    assert 'href="/runs/?page=2">Back<' in html
+    assert html.count("<h1") == 1
+    assert '<html lang="en" dir="ltr">' in html
+    assert "<style" not in html
+    assert " style=" not in html
+
+
+def test_a_person_is_led_back_to_nobody_elses_site(page, refused):
+    run = start(page).json()["run"]
+    for target in ("https://evil.example/", "javascript:alert(1)", ""):
+        _, html = refused("pause", run, {"next": target})
+        assert "Back" not in html
+        assert "evil" not in html
+        assert "alert(1)" not in html
+
+
+def test_a_person_may_not_cancel_what_is_not_theirs(page, stranger, refused):
+    run = start(stranger).json()["run"]
+    assert refused("cancel", run) == refused("cancel", str(uuid.uuid4()))
+    status, html = refused("cancel", run)
+    assert status == 403
+    assert FORBIDDEN in html
+
+
+def test_a_person_is_told_that_the_store_is_down(page, refused, configure):
+    run = start(page).json()["run"]
+    configure(REDIS_URL="redis://127.0.0.1:1/0")
+    for verb in ("cancel", "pause", "resume"):
+        status, html = refused(verb, run, {"next": "/runs/"})
+        assert status == 503
+        assert "The service cannot be reached at the moment." in html
+
+
+def test_a_person_is_told_that_a_form_cannot_be_read(refused):
+    many = "&".join(f"a{n}=1" for n in range(1001))
+    status, html = refused("cancel", "a", many, "application/x-www-form-urlencoded")
+    assert status == 400
+    assert "The request cannot be read" in html
+
+
+def test_a_script_reads_a_refusal_in_json(page):
+    run = start(page).json()["run"]
+    for accept in ("application/json", "*/*"):
+        response = page.post(address("pause", run), headers={"accept": accept})
+        assert (response.status_code, response.json()["code"]) == (400, "invalid")
 
 
 def test_only_posts_change_anything(page):

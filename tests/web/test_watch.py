@@ -261,7 +261,7 @@ async def test_a_store_that_hangs_is_told_with_the_first_read_that_fails(
 ):
     """It was silent all the while that the read took."""
     monkeypatch.setattr(watch, "OUTAGE", 0.3)
-    tab, hand = watched
+    tab, _ = watched
     failed = []
 
     def hang(ids):
