@@ -122,18 +122,22 @@ async def test_events_tell_of_changes_and_once_of_the_end(page):
     assert sum(event[0] == "progress:change" for event in events) >= 3
 
 
+# Keeps what comes into the live region, in `window.said`.
+LISTEN = """window.said = [];
+addEventListener("DOMContentLoaded", () => new MutationObserver((list) => {
+  for (const { target, addedNodes } of list) {
+    if (!target.matches(".progress-announcer")) continue;
+    for (const node of addedNodes) said.push(node.textContent);
+  }
+}).observe(document.body, { childList: true, subtree: true }));"""
+
+
 async def test_milestones_are_announced_and_nothing_else(page):
-    await page.add_init_script(
-        """window.said = [];
-        addEventListener("DOMContentLoaded", () => new MutationObserver((list) => {
-          const text = document.querySelector(".progress-announcer")?.textContent;
-          if (text && said.at(-1) !== text) said.push(text);
-        }).observe(document.body, { childList: true, subtree: true }));"""
-    )
+    await page.add_init_script(LISTEN)
     await start(page, "gen_random", speed=25)
     await expect(bar(page, state="succeeded")).to_be_visible()
     region = page.locator(".progress-announcer")
-    await expect(region).to_have_text("Random steps: Succeeded")
+    await expect(region).to_contain_text("Random steps: Succeeded")
     assert await region.get_attribute("role") == "status"
     said = [text.removeprefix("Random steps: ") for text in await page.evaluate("said")]
     assert [word for word in said if word[0].isdigit()] == ["25%", "50%", "75%"]
@@ -145,6 +149,35 @@ async def test_the_region_is_there_before_its_first_word(page):
     region = page.locator(".progress-announcer[role=status]")
     await expect(region).to_be_attached()
     await expect(region).to_be_empty()
+
+
+async def test_of_several_news_each_is_said_once(page):
+    await page.goto("/trouble/")
+    await page.evaluate(
+        """async () => {
+          const { say } = await import("/static/channels_progress/announcer.js");
+          for (const text of ["One", "Two", "One", ""]) say(text);
+        }"""
+    )
+    region = page.locator(".progress-announcer")
+    assert await region.locator("> *").all_text_contents() == ["One", "Two"]
+    assert await region.get_attribute("aria-atomic") == "false"
+
+
+async def test_a_lost_connection_is_said_and_that_it_is_back(page):
+    await page.add_init_script(LISTEN)
+    run = await start(page, "gen_random", speed=0.5)
+    await expect(part(page, "percent")).not_to_be_empty()
+    await page.goto(f"/runs/{run}/")  # where it runs from the beginning
+    await expect(bar(page, connection="live")).to_be_visible()
+    for offline, link in ((True, "offline"), (False, "live")):
+        await page.context.set_offline(offline)
+        await expect(bar(page, connection=link)).to_be_visible()
+    said = [text for text in await page.evaluate("said") if "%" not in text]
+    assert [text.partition(".")[0] for text in said] == [
+        "This browser is offline",
+        "Random steps: Running",
+    ]
 
 
 async def test_what_was_announced_can_be_news_again(page):
@@ -229,6 +262,21 @@ async def test_what_one_element_was_rendered_with_is_news_for_the_others(page):
         }"""
     )
     await expect(part(page, "message")).to_have_text(["News", "News"])
+
+
+async def test_an_element_that_is_removed_by_its_own_event_hears_no_more(page):
+    await start(page, "gen_random", speed=1000)
+    await expect(bar(page, state="succeeded")).to_be_visible()
+    await page.evaluate(
+        """() => {
+          window.copy = document.querySelector("task-progress").cloneNode(true);
+          copy.addEventListener("progress:change", () => copy.remove());
+          document.querySelector("main").append(copy);
+        }"""
+    )
+    await page.evaluate(RECEIVE, {"rev": 1000, "message": "News"})
+    await expect(part(page, "message")).to_have_text("News")
+    assert await page.evaluate("copy.snapshot.envelope.message") != "News"
 
 
 async def test_a_finished_run_needs_no_socket(page):

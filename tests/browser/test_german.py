@@ -2,7 +2,7 @@
 
 from playwright.async_api import expect
 
-from tests.browser.conftest import bar, part
+from tests.browser.conftest import bar, begin, part
 
 
 async def test_who_speaks_german_is_answered_in_german(anew, stack):
@@ -25,6 +25,14 @@ async def test_the_start_button_speaks_it_over_its_socket_too(anew, stack):
     await expect(bar(page, state="succeeded")).to_be_visible()
     await expect(part(page, "title")).to_have_text("Zufällige Schritte")
     await expect(part(page, "percent")).to_have_text("100\u00a0%")
+
+
+async def test_the_title_writes_its_percent_as_the_language_does(anew, stack):
+    page = await anew(stack, locale="de")
+    await page.goto("/")
+    await begin(page, "gen_random", speed=0.5)
+    await page.goto("/trouble/")
+    await page.wait_for_function(r"() => /^\(1\) \d+\u00a0% /.test(document.title)")
 
 
 async def test_the_language_can_be_changed_on_every_page(page):

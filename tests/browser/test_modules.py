@@ -69,6 +69,101 @@ async def test_delays_grow_to_4_s_in_the_first_minute_and_to_30_s_later(call):
     assert caps == [500, 1000, 2000, 4000, 4000, 8000, 16000, 30000, 500, 250]
 
 
+# A Connection, in a page of which only the sockets and the clock are not real: how long
+# it waits before each of so many times that it comes back, and how often it knocks.
+BREAK = """async ({Connection}, { frame, times, hidden = false, waited = false }) => {
+  const { stayAwake } = await import("/static/channels_progress/hidden.js");
+  const { WebSocket, setTimeout } = window;
+  const { random } = Math;
+  const sockets = [];
+  const delays = [];
+  let again;
+  window.WebSocket = class { constructor() { sockets.push(this); } close() {} };
+  window.setTimeout = (what, ms) => { again = what; delays.push(ms); };
+  Math.random = () => 1;
+  Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+  stayAwake(() => waited);
+  const nothing = () => {};
+  const on = { open: nothing, frame: nothing, down: nothing, ask: nothing };
+  const connection = new Connection("/", on);
+  connection.start();
+  for (let i = 0; i < times; i++) {
+    const socket = sockets.at(-1);
+    socket.onopen();
+    socket.onmessage({ data: JSON.stringify(frame) });
+    socket.onclose({ code: 1013 });
+    again();
+  }
+  connection.stop();
+  stayAwake(() => false);
+  delete document.hidden;
+  Math.random = random;
+  Object.assign(window, { WebSocket, setTimeout });
+  return [delays, sockets.length];
+}"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "delays"), [("beat", [500, 500, 500]), ("error", [500, 1000, 2000])]
+)
+async def test_who_is_refused_again_and_again_comes_back_less_often(call, kind, delays):
+    options = {"frame": {"type": kind}, "times": 3}
+    assert await call("connection", BREAK, options) == [delays, 4]
+
+
+@pytest.mark.parametrize(("waited", "knocks"), [(False, 1), (True, 2)])
+async def test_a_hidden_page_comes_back_only_if_somebody_waits_for_its_word(
+    call, waited, knocks
+):
+    options = {"frame": {"type": "beat"}, "times": 1, "hidden": True, "waited": waited}
+    assert await call("connection", BREAK, options) == [[500], knocks]
+
+
+PAINTED = """({Hub}) => {
+  const hub = new Hub("/ws/progress/");
+  const painted = [];
+  const stops = ["a", "b"].map((run) => hub.watch(run, { src: "/" }, {
+    snapshot: () => painted.push(`${run}: snapshot`),
+    paint: () => painted.push(`${run}: paint`),
+  }));
+  painted.length = 0;
+  hub.receive({ type: "run", run: "a", state: "running" });
+  hub.receive({ type: "error", code: "unavailable", run: "b" });
+  for (const stop of stops) stop();
+  return [...painted];
+}"""
+
+
+async def test_news_of_one_run_paint_no_other(call):
+    assert await call("hub", PAINTED) == ["a: snapshot", "b: paint"]
+
+
+CARRIED = """({Hub}) => {
+  const hub = new Hub("/ws/progress/");
+  const sent = [];
+  hub.carry("a", { open: true, send: ({ action, run }) => sent.push([action, run]) });
+  const nothing = () => {};
+  const stop = hub.watch("a", { src: "/" }, { snapshot: nothing, paint: nothing });
+  const before = [...sent];
+  const links = [hub.link("a")];
+  hub.receive({ type: "error", code: "unavailable", run: "a" });
+  links.push(hub.link("a"));
+  const asked = ["a", "b"].map((run) => hub.ask(run));
+  stop();
+  hub.carry("a", null);
+  return { before, links, asked, sent };
+}"""
+
+
+async def test_a_run_is_asked_for_on_the_socket_that_brings_it(call):
+    assert await call("hub", CARRIED) == {
+        "before": [],  # it comes by itself
+        "links": ["live", "unavailable"],
+        "asked": [True, False],
+        "sent": [["watch", "a"]],
+    }
+
+
 COUNTDOWN = """({Countdown}, estimates) => {
   const countdown = new Countdown();
   return estimates.map(([at, seconds]) => {

@@ -49,6 +49,12 @@ async def test_without_websockets_it_polls_within_5_s_and_comes_back(anew, stack
     await expect(bar(page, state="succeeded")).to_be_visible()
 
 
+async def press_start(page, speed):
+    await page.goto("/")
+    await page.get_by_label("Speed").fill(str(speed))
+    await page.get_by_role("button", name="Start").click()
+
+
 def close(socket):
     return socket.close(code=1011)
 
@@ -85,9 +91,7 @@ NO_SOCKETS = """window.WebSocket = class {
 
 async def test_a_browser_that_allows_no_websockets_at_all_polls(page):
     await page.add_init_script(NO_SOCKETS)
-    await page.goto("/")
-    await page.get_by_label("Speed").fill("20")
-    await page.get_by_role("button", name="Start").click()
+    await press_start(page, 20)
     await expect(bar(page, connection="polling")).to_be_visible()
     await expect(bar(page, state="succeeded")).to_be_visible()
 
@@ -96,9 +100,7 @@ async def test_a_browser_that_allows_no_websockets_at_all_polls(page):
 async def test_start_works_without_websockets(anew, stack, proxy):
     page = await anew(stack)
     await page.route_web_socket("**/ws/**", proxy)
-    await page.goto("/")
-    await page.get_by_label("Speed").fill("20")
-    await page.get_by_role("button", name="Start").click()
+    await press_start(page, 20)
     await expect(bar(page, connection="polling")).to_be_visible(timeout=6000)
     await expect(part(page, "percent")).not_to_be_empty()
     await expect(bar(page, state="succeeded")).to_be_visible()
@@ -119,9 +121,7 @@ async def test_a_start_whose_socket_breaks_goes_on(anew, stack):
         server.on_message(forward)
 
     await page.route_web_socket("**/ws/start/**", break_once)
-    await page.goto("/")
-    await page.get_by_label("Speed").fill("30")
-    await page.get_by_role("button", name="Start").click()
+    await press_start(page, 30)
     await expect(bar(page, state="succeeded")).to_be_visible()
     assert len(await runs_of(page)) == 1
 
@@ -140,11 +140,94 @@ async def test_a_start_of_which_only_the_end_is_heard_may_be_pressed_again(anew,
         server.on_message(forward)
 
     await page.route_web_socket("**/ws/start/**", say_little)
-    await page.goto("/")
-    await page.get_by_label("Speed").fill("1000")
-    await page.get_by_role("button", name="Start").click()
+    await press_start(page, 1000)
     await expect(bar(page, state="succeeded")).to_be_visible()
     await expect(page.locator("start-button")).to_have_attribute("state", "idle")
+
+
+async def test_a_start_whose_socket_breaks_at_the_end_may_be_pressed_again(anew, stack):
+    """The first that is heard of its run is the end, on the page's own socket."""
+    page = await anew(stack)
+
+    async def break_at_the_end(socket):
+        server = socket.connect_to_server()
+
+        async def forward(message):
+            frame = json.loads(message)
+            if frame["type"] == "started":
+                socket.send(message)
+            elif frame.get("state") == "succeeded":
+                await socket.close(code=1012)
+
+        server.on_message(forward)
+
+    await page.route_web_socket("**/ws/start/**", break_at_the_end)
+    await press_start(page, 1000)
+    await expect(bar(page, state="succeeded")).to_be_visible()
+    await expect(page.locator("start-button")).to_have_attribute("state", "idle")
+
+
+async def test_what_a_start_was_refused_for_is_gone_when_it_goes_well(anew, stack):
+    page = await anew(stack)
+    refused = []
+
+    async def refuse_once(socket):
+        if refused:
+            socket.connect_to_server()
+            return
+        refused.append(socket)
+        error = {"type": "error", "code": "unavailable", "message": "Not now."}
+        socket.send(json.dumps(error))
+        await socket.close(code=1013)
+
+    await page.route_web_socket("**/ws/start/**", refuse_once)
+    await press_start(page, 1000)
+    await expect(bar(page, state="succeeded")).to_be_visible()
+    await expect(page.locator("start-button [data-error='']")).to_be_empty()
+    assert len(refused) == 1
+
+
+async def test_a_start_whose_socket_only_seems_open_goes_on(anew, stack):
+    page = await anew(stack)
+    deaf = []
+
+    def grow_deaf(socket):
+        server = socket.connect_to_server()
+        socket.on_message(lambda message: deaf or server.send(message))
+        server.on_message(lambda message: deaf or socket.send(message))
+
+    await page.route_web_socket("**/ws/start/**", grow_deaf)
+    await press_start(page, 2)
+    await expect(part(page, "percent")).not_to_be_empty()
+    deaf.append(True)
+    before = await part(page, "percent").text_content()
+    await expect(part(page, "percent")).not_to_have_text(before, timeout=20_000)
+
+
+def never_answer(_route):
+    """The request hangs for as long as its page waits."""
+
+
+async def test_a_start_over_http_is_not_waited_for_for_ever(anew, stack):
+    page = await anew(stack)
+    await page.route_web_socket("**/ws/**", close)
+    await page.route("**/progress/start/**", never_answer)
+    async with page.expect_event("requestfailed", lambda r: "/start/" in r.url):
+        await page.goto("/")
+        await page.get_by_role("button", name="Start").click()
+
+
+async def test_a_button_without_an_answer_says_so_and_can_be_pressed_again(page):
+    await start(page, "gen_random", speed=0.5)
+    await expect(bar(page, state="running")).to_be_visible()
+    await page.route("**/cancel/", never_answer)
+    await verb(page, "cancel").click()
+    problem = "The server did not answer. Try again."
+    await expect(part(page, "problem")).to_have_text(problem)
+    await expect(page.locator(".progress-announcer")).to_contain_text(problem)
+    await page.unroute("**/cancel/")
+    await verb(page, "cancel").click()
+    await expect(bar(page, state="cancelled")).to_be_visible()
 
 
 async def test_a_socket_that_only_seems_open_is_given_up(anew, stack):
@@ -221,6 +304,20 @@ async def test_a_silent_worker_is_told_from_a_slow_task(nervous_page, nervous_st
     finally:
         nervous_stack.worker.thaw()
     await expect(bar(page, state="running")).to_be_visible()
+    await verb(page, "cancel").click()
+    await expect(bar(page, state="cancelled")).to_be_visible()
+
+
+async def test_the_start_page_tells_a_silent_worker_too(nervous_page, nervous_stack):
+    page = nervous_page
+    await press_start(page, 0.5)
+    await expect(part(page, "percent")).not_to_be_empty()
+    nervous_stack.worker.freeze()
+    try:
+        line = part(page, "line")
+        await expect(line).to_contain_text("The worker has been silent for")
+    finally:
+        nervous_stack.worker.thaw()
     await verb(page, "cancel").click()
     await expect(bar(page, state="cancelled")).to_be_visible()
 

@@ -108,6 +108,21 @@ async def test_a_wrong_speed_is_said_beside_its_field(page):
     await expect(field).to_be_focused()
 
 
+async def test_a_start_whose_run_may_not_be_seen_may_be_pressed_again(page):
+    run = await press_start(page, 0.5)
+    await page.evaluate(
+        """async (run) => {
+          const { hubFor } = await import("/static/channels_progress/hub.js");
+          const element = document.querySelector("main task-progress");
+          hubFor(element.getAttribute("socket"))
+            .receive({ type: "error", code: "forbidden", run });
+        }""",
+        run,
+    )
+    await expect(bar(page, connection="refused")).to_be_visible()
+    await expect(page.locator("start-button")).to_have_attribute("state", "idle")
+
+
 async def test_the_start_page_leads_to_the_page_of_its_run(page):
     run = await press_start(page, 1000)
     await expect(bar(page, state="succeeded")).to_be_visible()  # it moves no more

@@ -3,7 +3,7 @@
 import pytest
 from playwright.async_api import expect
 
-from tests.browser.conftest import bar, begin, post, start, verb
+from tests.browser.conftest import RECEIVE, bar, begin, post, start, verb
 
 # A tab that nobody looks at, as Chromium without a window cannot make one.
 HIDE = """(hidden) => {
@@ -217,23 +217,28 @@ async def test_a_hidden_tab_asks_for_nothing_until_it_is_shown(page):
     assert [url.partition("/runs/")[2] for url in lists()] == ["tray/"]
 
 
+NOTES = """
+window.notes = [];
+window.Notification = class extends EventTarget {
+  static permission = "default";
+  static async requestPermission() {
+    return (this.permission = "granted");
+  }
+  constructor(text) {
+    super();
+    window.notes.push(text);
+  }
+};
+"""
+WISHED = """
+Notification.permission = "granted";
+localStorage.setItem("HomeApp.notify", "1");
+"""
+
+
 async def test_a_notification_only_for_who_has_asked(anew, stack):
     page = await anew(stack, permissions=["notifications"])
-    await page.add_init_script(
-        """
-        window.notes = [];
-        window.Notification = class extends EventTarget {
-          static permission = "default";
-          static async requestPermission() {
-            return (this.permission = "granted");
-          }
-          constructor(text) {
-            super();
-            window.notes.push(text);
-          }
-        };
-        """
-    )
+    await page.add_init_script(NOTES)
     await page.goto("/")
     await begin(page, "gen_random", speed=40)
     await page.goto("/trouble/")
@@ -255,6 +260,67 @@ async def test_a_notification_only_for_who_has_asked(anew, stack):
     assert await page.evaluate("window.notes") == ["Random steps: Succeeded"]
 
 
+async def test_a_notification_comes_though_the_connection_was_lost(anew, stack):
+    page = await anew(stack)
+    await page.add_init_script(NOTES + WISHED)
+    sockets = []
+
+    def connect(socket):
+        sockets.append(socket)
+        socket.connect_to_server()
+
+    await page.route_web_socket("**/ws/progress/", connect)
+    await page.goto("/")
+    run = await begin(page, "gen_random", speed=0.5)
+    await page.goto("/trouble/")
+    await expect(tray(page)).to_have_attribute("connection", "live")
+    await page.evaluate(HIDE, True)
+    await sockets[-1].close(code=1012)
+    await post(page.context, f"/progress/runs/{run}/cancel/")
+    await page.wait_for_function("() => window.notes.length === 1")
+    assert await page.evaluate("window.notes") == ["Random steps: Cancelled"]
+
+
+async def test_a_hidden_tab_does_not_keep_what_is_not_so_any_more(page):
+    await page.add_init_script(NOTES + WISHED)
+    await page.goto("/")
+    await begin(page, "gen_random", speed=0.5)
+    await page.goto("/trouble/")
+    await expect(tray(page)).to_have_attribute("state", "running")
+    await page.evaluate(HIDE, True)
+    await page.evaluate(RECEIVE, {"rev": 1000, "state": "lost"})
+    await page.evaluate(RECEIVE, {"rev": 1001, "state": "running"})
+    await page.evaluate(HIDE, False)
+    assert await page.locator(".progress-announcer").text_content() == ""
+    await page.evaluate(HIDE, True)
+    await page.evaluate(RECEIVE, {"rev": 1002, "state": "failed"})
+    await page.wait_for_function("() => window.notes.includes('Random steps: Failed')")
+    assert await page.evaluate("window.notes") == ["Random steps: Failed"]
+
+
+async def test_a_list_is_not_waited_for_for_ever(page):
+    await page.goto("/trouble/")
+    await page.route("**/runs/tray/", lambda _route: None)
+    async with page.expect_event("requestfailed", lambda r: "/tray/" in r.url):
+        await page.evaluate(HIDE, False)
+    await page.unroute("**/runs/tray/")
+    async with page.expect_response("**/runs/tray/"):
+        await page.evaluate(HIDE, False)
+
+
+async def test_a_button_of_the_tray_that_failed_is_said(anew, stack):
+    page = await anew(stack)  # whose console may speak of the request
+    await page.goto("/")
+    await begin(page, "gen_random", speed=0.5)
+    await page.goto("/trouble/")
+    await page.get_by_role("button", name="Under way").click()
+    await page.route("**/cancel/", lambda route: route.abort())
+    await tray(page).get_by_role("button", name="Cancel").click()
+    await expect(page.locator(".progress-announcer")).to_have_text(
+        "The server did not answer. Try again."
+    )
+
+
 async def test_run_again_leads_to_the_new_run(page):
     run = await start(page, "gen_random", speed=100)
     await expect(bar(page, state="succeeded")).to_be_visible()
@@ -268,6 +334,36 @@ async def test_the_receipt_comes_with_the_end(page):
     await expect(page.locator("#receipt")).to_be_visible()
     await expect(page.get_by_text("100 points", exact=True)).to_be_visible()
     await expect(page.get_by_role("img", name="Rate over time")).to_be_visible()
+
+
+async def test_the_receipt_comes_as_soon_as_the_server_can_give_it(anew, stack):
+    page = await anew(stack)  # whose console may speak of the 503
+    run = await start(page, "gen_random", speed=30)
+    failures = [503, None]
+
+    async def answer(route):
+        if not failures:
+            await route.continue_()
+        elif status := failures.pop(0):
+            await route.fulfill(status=status)
+        else:
+            await route.abort()
+
+    await page.route(f"{stack.url}/runs/{run}/", answer)
+    await expect(page.locator("#receipt")).to_be_visible()
+    assert not failures
+
+
+async def test_the_receipt_of_a_hidden_tab_waits_until_it_is_seen(page):
+    await start(page, "gen_random", speed=30)
+    asked = []
+    page.on("request", lambda each: asked.append(each.url))
+    await page.evaluate(HIDE, True)
+    ended = "() => document.querySelector('main task-progress').finished"
+    await page.wait_for_function(ended)
+    assert page.url not in asked
+    await page.evaluate(HIDE, False)
+    await expect(page.locator("#receipt")).to_be_visible()
 
 
 async def test_who_signs_up_takes_the_runs_along(page):

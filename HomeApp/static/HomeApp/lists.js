@@ -22,7 +22,7 @@ function localize() {
   }
 }
 
-/* Calls `told(key)` when another tab says something with `tell`. */
+/* Calls `told(what)` when another tab says something with `tell`. */
 export function listen(told) {
   channel.onmessage = ({ data }) => (data.runs ? meet(data.runs) : told(data.told));
   document.addEventListener("progress:change", ({ detail }) => {
@@ -37,8 +37,8 @@ export function listen(told) {
   if (shown.length) channel.postMessage({ runs: shown });
 }
 
-export function tell(key) {
-  channel.postMessage({ told: key });
+export function tell(told) {
+  channel.postMessage({ told });
 }
 
 /* Whether one of these runs is news here; then it is fetched. */
@@ -61,7 +61,8 @@ async function refresh() {
 }
 
 async function update(list) {
-  const answer = await fetch(list.dataset.runs, { headers: { Accept: "text/html" } });
+  const signal = AbortSignal.timeout(10_000); // ms
+  const answer = await fetch(list.dataset.runs, { headers: { Accept: "text/html" }, signal });
   if (!answer.ok) return;
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   const rows = page.querySelector(`[data-runs="${list.dataset.runs}"]`).children;

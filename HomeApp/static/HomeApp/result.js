@@ -1,11 +1,24 @@
 /* When the run has ended, its receipt comes from the server, as it does on a reload. */
 
-const { run } = document.querySelector(".alone").dataset;
+const EVERY = 5_000; // ms between two tries
 
-document.addEventListener("progress:finished", async ({ detail }) => {
-  if (detail.run !== run) return;
-  const answer = await fetch(location.href).catch(() => null); // the person may be leaving
-  if (!answer?.ok) return;
-  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+document.querySelector(".alone").addEventListener("progress:finished", bring);
+
+async function bring() {
+  if (document.hidden) {
+    return document.addEventListener("visibilitychange", bring, { once: true });
+  }
+  try {
+    const answer = await fetch(location.href);
+    if (answer.ok) return show(await answer.text());
+    if (answer.status < 500) return;
+  } catch {
+    // The person may be leaving, or the server starting anew.
+  }
+  setTimeout(bring, EVERY);
+}
+
+function show(text) {
+  const page = new DOMParser().parseFromString(text, "text/html");
   document.querySelector("#result").replaceWith(page.querySelector("#result"));
-});
+}

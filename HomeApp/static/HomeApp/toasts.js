@@ -1,11 +1,11 @@
 /* What became of a run, said once, wherever the person is on the site. */
 
-import { say } from "../channels_progress/announcer.js";
-import { FINISHED } from "../channels_progress/snapshot.js";
+import { say, standing } from "../channels_progress/announcer.js";
+import { stayAwake } from "../channels_progress/hidden.js";
+import { FINISHED, NOBODY } from "../channels_progress/snapshot.js";
 import { Wording } from "../channels_progress/wording.js";
 import { tell } from "./lists.js";
 
-const NOBODY = "00000000-0000-0000-0000-000000000000"; // stands for the run in addresses
 const STAY = 8_000; // ms that good news stay
 const MOST = 3;
 const ELSEWHERE = 500; // ms in which a tab that is seen may say it first
@@ -13,12 +13,10 @@ const ELSEWHERE = 500; // ms in which a tab that is seen may say it first
 const list = document.querySelector(".toasts");
 const pattern = document.querySelector("#toast").content.firstElementChild;
 const states = new Map(); // run -> state
-const waiting = new Map(); // key -> envelope, of a tab that nobody sees
-const wording = new Wording();
+const waiting = new Map(); // run -> envelope, of a tab that nobody sees
+export const wording = new Wording();
 
 const isNews = (state) => FINISHED.has(state) || state === "lost";
-const keyOf = ({ run, state }) => `${run} ${state}`;
-const textOf = ({ title, task, state }) => `${title || task}: ${wording.say(`state.${state}`)}`;
 const toastOf = (run) => list.querySelector(`[run="${run}"]`)?.closest("li");
 
 /* An envelope of any element of the page. */
@@ -27,19 +25,20 @@ export function notice(envelope) {
   const before = states.get(run);
   states.set(run, state);
   if (!before || before === state) return;
-  if (isNews(state)) show(envelope);
-  else toastOf(run)?.remove(); // it was lost, and is not
+  if (isNews(state)) return show(envelope);
+  waiting.delete(run); // it was lost, and is not
+  toastOf(run)?.remove();
 }
 
 export function show(envelope) {
   if (!document.hidden) return void toast(envelope);
-  waiting.set(keyOf(envelope), envelope);
-  setTimeout(() => waiting.has(keyOf(envelope)) && notify(envelope), ELSEWHERE);
+  waiting.set(envelope.run, envelope);
+  setTimeout(() => waiting.get(envelope.run) === envelope && notify(envelope), ELSEWHERE);
 }
 
 /* Another tab has said it. */
-export function forget(key) {
-  waiting.delete(key);
+export function forget({ run, state }) {
+  if (waiting.get(run)?.state === state) waiting.delete(run);
 }
 
 document.addEventListener("visibilitychange", () => {
@@ -50,7 +49,7 @@ document.addEventListener("visibilitychange", () => {
 
 function toast(envelope) {
   const { run, state } = envelope;
-  tell(keyOf(envelope));
+  tell({ run, state });
   // A large bar says it by itself.
   if (document.querySelector(`main .task-progress:not(.compact)[run="${run}"]`)) return;
   toastOf(run)?.remove();
@@ -63,7 +62,7 @@ function toast(envelope) {
   item.querySelector(".toast-close").onclick = () => item.remove();
   list.append(item);
   while (list.children.length > MOST) list.firstElementChild.remove();
-  say(textOf(envelope));
+  say(standing(envelope, wording));
   if (state === "succeeded" || state === "cancelled") leave(item, STAY);
 }
 
@@ -78,13 +77,16 @@ export function leave(item, ms) {
 // -- Outside of the page, for who has asked for it
 
 const WISH = "HomeApp.notify";
+const wished = () =>
+  window.Notification?.permission === "granted" && localStorage.getItem(WISH) === "1";
+
+stayAwake(wished);
 
 export function offerNotifications(button) {
   if (!("Notification" in window) || !isSecureContext) return;
-  const on = () => Notification.permission === "granted" && localStorage.getItem(WISH) === "1";
-  const paint = () => button.setAttribute("aria-pressed", `${on()}`);
+  const paint = () => button.setAttribute("aria-pressed", `${wished()}`);
   button.onclick = async () => {
-    const wish = !on() && (await Notification.requestPermission()) === "granted";
+    const wish = !wished() && (await Notification.requestPermission()) === "granted";
     localStorage.setItem(WISH, wish ? "1" : "0");
     button.disabled = Notification.permission === "denied";
     paint();
@@ -94,9 +96,9 @@ export function offerNotifications(button) {
 }
 
 function notify(envelope) {
-  if (localStorage.getItem(WISH) !== "1" || Notification.permission !== "granted") return;
+  if (!wished()) return;
   try {
-    const note = new Notification(textOf(envelope), { tag: envelope.run });
+    const note = new Notification(standing(envelope, wording), { tag: envelope.run });
     note.onclick = () => window.focus();
   } catch {
     // Some mobile browsers want a service worker for it.

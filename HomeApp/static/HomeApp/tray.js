@@ -1,7 +1,7 @@
 /* The tray: how much is under way, in the header and in the title, on every page. */
 
 import { listen } from "./lists.js";
-import { forget, leave, notice, offerNotifications, show } from "./toasts.js";
+import { forget, leave, notice, offerNotifications, show, wording } from "./toasts.js";
 
 const KEPT = "HomeApp.active"; // the tab's active runs, for its next page
 const GONE = 8_000; // ms that a run stays in the tray after its end
@@ -32,7 +32,8 @@ function draw() {
 function share(envelopes) {
   const known = envelopes.map(({ percent }) => percent).filter((percent) => percent != null);
   if (!known.length) return "";
-  return `${Math.floor(known.reduce((sum, percent) => sum + percent) / known.length)}%`;
+  const sum = known.reduce((a, b) => a + b);
+  return wording.percent(Math.floor(sum / known.length));
 }
 
 /* Once for all that has changed at one moment. */

@@ -6,26 +6,24 @@ const ACTIVE = new Set(["running", "waiting"]);
 
 const SAID = 10_000; // ms that a text stays; the same one is then news again
 
-let silence = 0;
-
-const region = () => document.querySelector(".progress-announcer") ?? place();
-
-function place() {
-  const made = document.createElement("div");
-  made.className = "progress-announcer";
-  made.setAttribute("role", "status");
-  document.body.append(made);
-  return made;
-}
+const region = document.createElement("div");
+region.className = "progress-announcer";
+region.setAttribute("role", "status");
+region.setAttribute("aria-atomic", "false"); // of several news, each is said once
+document.body.append(region); // a reader may miss a text that comes together with its region
 
 export function say(text) {
-  const here = region();
-  if (here.textContent !== text) here.textContent = text;
-  clearTimeout(silence);
-  silence = setTimeout(() => here.replaceChildren(), SAID);
+  if (!region.isConnected) document.body.append(region); // the page was exchanged
+  if (!text || [...region.children].some((said) => said.textContent === text)) return;
+  const said = document.createElement("p");
+  said.textContent = text;
+  region.append(said);
+  setTimeout(() => said.remove(), SAID);
 }
 
-region(); // a reader may miss a text that comes into the page together with its region
+/* How a run stands. */
+export const standing = ({ title, task, state }, wording) =>
+  `${title || task}: ${wording.say(`state.${state}`)}`;
 
 const quarter = ({ percent }) => Math.floor((percent ?? 0) / QUARTER);
 
@@ -42,11 +40,8 @@ export function milestone(before, after) {
 
 export function announce(before, after, wording) {
   const what = milestone(before, after);
-  if (!what) return;
-  const title = after.title || after.task;
-  const text =
-    what === "percent"
-      ? wording.percent(quarter(after) * QUARTER)
-      : wording.say(`state.${after.state}`);
-  say(`${title}: ${text}`);
+  if (what === "state") say(standing(after, wording));
+  if (what === "percent") {
+    say(`${after.title || after.task}: ${wording.percent(quarter(after) * QUARTER)}`);
+  }
 }

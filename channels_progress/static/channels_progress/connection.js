@@ -1,6 +1,7 @@
 /* One WebSocket that stays connected. It knows nothing of runs. */
 
 import { Backoff } from "./backoff.js";
+import { asleep } from "./hidden.js";
 
 const SILENCE = 40_000; // ms without a frame; the server beats every 15 s
 const OPENING = 10_000; // ms that one try may take to open
@@ -61,9 +62,9 @@ export class Connection {
 
   /* The network or the person is back: try at once, and doubt a socket that seems open. */
   wake() {
-    if (!this.#life || document.hidden) return;
+    if (!this.#life || asleep()) return;
     if (!this.#socket) this.#connect();
-    else if (this.#on.ask?.()) this.expect();
+    else if (this.#on.ask()) this.expect();
   }
 
   /* What answers at once has been asked: a socket that only seems open brings nothing. */
@@ -91,9 +92,10 @@ export class Connection {
     };
     socket.onmessage = ({ data }) => {
       this.#deadline = performance.now() + SILENCE;
-      this.#backoff.reset();
       const frame = parse(data);
-      if (frame) this.#on.frame(frame);
+      if (!frame) return;
+      if (frame.type !== "error") this.#backoff.reset(); // refused, it does not hurry
+      this.#on.frame(frame);
     };
     socket.onclose = ({ code }) => this.#lose(code);
   }
@@ -118,7 +120,7 @@ export class Connection {
   /* A hidden tab does not knock; it will wake when it is shown. */
   #again() {
     this.#retry = 0;
-    if (!document.hidden && !this.#socket) this.#connect();
+    if (!asleep() && !this.#socket) this.#connect();
   }
 }
 

@@ -1,6 +1,7 @@
 /* What this page watches: one socket for all its bars, HTTP where no socket gets through. */
 
 import { Connection } from "./connection.js";
+import { asleep } from "./hidden.js";
 import { Poller } from "./poller.js";
 import { Snapshot } from "./snapshot.js";
 
@@ -8,6 +9,8 @@ const FALLBACK = 4_000; // ms without a socket before HTTP takes over
 const STALE = 3_000; // ms after which an unfinished run is asked for again
 const TICK = 1_000; // ms between two looks at ages
 const HUBS = Symbol.for("channels_progress.hubs");
+
+const unfinished = (run) => run.listeners.size && !run.refused && !run.snapshot?.finished;
 
 /* One hub per socket URL and document, however often this script is loaded. */
 export function hubFor(socket) {
@@ -50,16 +53,15 @@ export class Hub {
   /* How a run's news arrive: connecting, live, polling, unavailable, unreachable, offline,
      refused, signed-out or done. */
   link(id) {
-    const { carried, unavailable } = this.#runs.get(id) ?? {};
+    const { carrier, unavailable } = this.#runs.get(id) ?? {};
     if (this.#offline) return "offline";
-    if (carried) return "live";
-    if (this.#closed) return this.#closed;
+    if (this.#closed && !carrier) return this.#closed;
     if (unavailable && this.#http !== "unreachable") return "unavailable";
-    if (this.#connection.open && !this.#http) return "live";
+    if (carrier || (this.#connection.open && !this.#http)) return "live";
     return this.#http ?? "connecting";
   }
 
-  /* listener: { snapshot(Snapshot), refused(), link(), tick() }. Returns what stops it. */
+  /* listener: { snapshot(Snapshot), refused(), paint() }. Returns what stops it. */
   watch(id, { src, token, snapshot = null }, listener) {
     const run = this.#run(id);
     run.token ||= token;
@@ -67,17 +69,23 @@ export class Hub {
     if (snapshot?.supersedes(run.snapshot)) this.#spread(run, snapshot); // to those here before
     run.listeners.add(listener);
     if (run.snapshot && run.snapshot !== snapshot) listener.snapshot(run.snapshot);
-    this.#ask(run);
+    if (!run.carrier) this.#ask(run);
     this.#settle();
     return () => this.#leave(run, listener);
   }
 
-  /* Another socket brings this run's messages (the START button's own): no need to watch. */
-  carry(id, carried) {
+  /* Another Connection (the START button's own) brings this run unasked; with null, none does. */
+  carry(id, carrier) {
     const run = this.#run(id);
-    run.carried = carried;
-    if (!carried) this.#ask(run);
+    Object.assign(run, { carrier, asked: performance.now(), answered: false });
+    if (!carrier) this.#ask(run);
     this.#settle();
+  }
+
+  /* Ask for a run on the socket that brings it; whether that could be. */
+  ask(id) {
+    const run = this.#runs.get(id);
+    return !!run && this.#ask(run);
   }
 
   /* A socket was tried in vain: HTTP need not wait for another one. */
@@ -89,7 +97,7 @@ export class Hub {
   #run(id) {
     if (this.#closed === "done") this.#closed = null;
     if (!this.#runs.has(id)) {
-      this.#runs.set(id, { id, snapshot: null, asked: 0, carried: false, listeners: new Set() });
+      this.#runs.set(id, { id, snapshot: null, asked: 0, listeners: new Set() });
     }
     return this.#runs.get(id);
   }
@@ -128,14 +136,15 @@ export class Hub {
     return [...this.#runs.values()].find(named);
   }
 
+  #busy() {
+    return [...this.#runs.values()].filter(unfinished);
+  }
+
   #wanted() {
-    return [...this.#runs.values()].filter(
-      (run) => run.listeners.size && !run.carried && !run.refused && !run.snapshot?.finished,
-    );
+    return this.#busy().filter((run) => !run.carrier);
   }
 
   #refuse(run) {
-    if (!run) return;
     run.refused = true;
     for (const listener of run.listeners) listener.refused();
     this.#settle();
@@ -145,7 +154,7 @@ export class Hub {
   #leave(run, listener) {
     run.listeners.delete(listener);
     queueMicrotask(() => {
-      if (run.listeners.size || run.carried || this.#runs.get(run.id) !== run) return;
+      if (run.listeners.size || run.carrier || this.#runs.get(run.id) !== run) return;
       this.#runs.delete(run.id);
       if (!run.snapshot?.finished) this.#connection.send({ action: "unwatch", run: run.id });
       this.#settle();
@@ -154,8 +163,7 @@ export class Hub {
 
   /* Connected while there is something to wait for, quiet otherwise. */
   #settle() {
-    const busy = [...this.#runs.values()].some((run) => run.carried || this.#unfinished(run));
-    if (busy && !document.hidden) this.#ticker ||= setInterval(() => this.#tick(), TICK);
+    if (this.#busy().length && !document.hidden) this.#ticker ||= setInterval(() => this.#tick(), TICK);
     else this.#ticker = void clearInterval(this.#ticker);
     if (this.#closed) return this.#tell();
     if (this.#wanted().length) {
@@ -168,35 +176,32 @@ export class Hub {
     this.#tell();
   }
 
-  #unfinished(run) {
-    return run.listeners.size && !run.refused && !run.snapshot?.finished;
-  }
-
   #ask(run) {
-    if (!this.#connection.open || run.carried || !this.#unfinished(run)) return;
+    const connection = run.carrier ?? this.#connection;
+    if (!connection.open || !unfinished(run)) return false;
     run.ref ??= `w${++this.#refs}`;
     run.asked = performance.now();
     run.answered = false;
-    this.#connection.send({ action: "watch", run: run.id, token: run.token ?? "", ref: run.ref });
+    connection.send({ action: "watch", run: run.id, token: run.token ?? "", ref: run.ref });
+    return true;
   }
 
   #askAll() {
-    const wanted = this.#wanted();
-    wanted.forEach((run) => this.#ask(run));
-    return wanted.length > 0;
+    return this.#wanted().filter((run) => this.#ask(run)).length > 0;
   }
 
   /* Beats of a worker send no message, so a run that says nothing is asked for again. */
   #tick() {
     const stale = performance.now() - STALE;
-    for (const run of this.#wanted()) {
+    for (const run of this.#busy()) {
       const { state } = run.snapshot?.envelope ?? {};
       const settled = run.answered && state !== "running" && state !== "cancelling";
       if (settled || run.asked >= stale || (run.snapshot?.received ?? 0) >= stale) continue;
-      if (run.answered) this.#connection.expect(); // a server in a storm has not answered yet
+      const connection = run.carrier ?? this.#connection;
+      if (run.answered) connection.expect(); // a server in a storm has not answered yet
       this.#ask(run);
     }
-    for (const run of this.#runs.values()) for (const listener of run.listeners) listener.tick();
+    for (const run of this.#runs.values()) this.#paint(run);
   }
 
   #wait() {
@@ -204,7 +209,7 @@ export class Hub {
   }
 
   #poll() {
-    if (this.#fallback && !document.hidden) this.#poller.start();
+    if (this.#fallback && !asleep()) this.#poller.start();
   }
 
   #rest() {
@@ -244,12 +249,21 @@ export class Hub {
 
   #shown() {
     this.#settle();
-    if (document.hidden) return this.#poller.stop();
+    if (asleep()) return this.#poller.stop();
     this.#poll();
-    for (const run of this.#runs.values()) for (const listener of run.listeners) listener.tick();
+    for (const run of this.#runs.values()) this.#paint(run);
   }
 
+  /* Only of whose news come another way now: there may be many bars. */
   #tell() {
-    for (const run of this.#runs.values()) for (const listener of run.listeners) listener.link();
+    for (const run of this.#runs.values()) {
+      const link = this.link(run.id);
+      if (link !== run.link) this.#paint(run);
+      run.link = link;
+    }
+  }
+
+  #paint(run) {
+    for (const listener of run.listeners) listener.paint();
   }
 }

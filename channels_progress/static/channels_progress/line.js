@@ -13,7 +13,7 @@ const REASONS = new Set(["retry", "poll", "redelivery", "replace"]);
 const away = (name, snapshot) => [name, "trouble", snapshot?.held ?? 0];
 
 /* What the connection has to say. */
-const LINKS = {
+export const LINKS = {
   offline: (snapshot) => away("line.offline", snapshot),
   unreachable: (snapshot) => away("line.unreachable", snapshot),
   unavailable: (snapshot) => away("line.unavailable", snapshot),

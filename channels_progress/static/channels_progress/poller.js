@@ -1,6 +1,7 @@
 /* The same envelopes over HTTP, for networks that let no WebSocket through. */
 
 import { Backoff } from "./backoff.js";
+import { asleep } from "./hidden.js";
 
 const INTERVAL = 2_000; // ms between two rounds
 const FRESH = 5_000; // ms after which "not modified" is not enough: `seen` may be news
@@ -35,7 +36,7 @@ export class Poller {
   async #round(signal) {
     let wait = INTERVAL;
     try {
-      if (!document.hidden) {
+      if (!asleep()) {
         // One strange answer says nothing of the other runs.
         let [broken, answered] = [null, false];
         for (const run of this.#runs()) {

@@ -2,6 +2,7 @@
 
 export const SLOW = 10; // s without a change from a worker that lives
 
+export const NOBODY = "00000000-0000-0000-0000-000000000000"; // stands for the run in addresses
 export const FINISHED = new Set(["succeeded", "failed", "cancelled"]);
 
 export class Snapshot {

@@ -9,9 +9,9 @@
 
 import { Connection } from "./connection.js";
 import { hubFor } from "./hub.js";
-import { FINISHED } from "./snapshot.js";
+import { post } from "./post.js";
+import { FINISHED, NOBODY } from "./snapshot.js";
 
-const NOBODY = "00000000-0000-0000-0000-000000000000"; // stands for the run in addresses
 const FALLBACK = 4_000; // ms without a socket before HTTP is tried
 const OWN = new Set(["csrfmiddlewaretoken", "key"]);
 
@@ -33,21 +33,25 @@ export class StartButton extends HTMLElement {
   connectedCallback() {
     if (!this.#key) this.#state = "idle";
     this.addEventListener("submit", this);
-    document.addEventListener("progress:finished", this);
+    document.addEventListener("progress:change", this);
+    document.addEventListener("progress:refused", this);
   }
 
   /* One that is only moved comes back in the same task, and goes on. */
   disconnectedCallback() {
-    document.removeEventListener("progress:finished", this);
+    document.removeEventListener("progress:change", this);
+    document.removeEventListener("progress:refused", this);
     queueMicrotask(() => this.isConnected || this.#reset());
   }
 
+  /* The first that is heard of a run may be its end, or that it may not be seen. */
   handleEvent(event) {
-    if (event.type === "submit") {
+    const { type, detail } = event;
+    if (type === "submit") {
       event.preventDefault();
       if (!this.#key) this.#start();
-    } else if (event.detail.run === this.#run) {
-      this.#reset();
+    } else if (detail.run === this.#run) {
+      if (type === "progress:refused" || FINISHED.has(detail.state)) this.#reset();
     }
   }
 
@@ -77,6 +81,7 @@ export class StartButton extends HTMLElement {
       open: () => {},
       frame: (frame) => this.#frame(frame),
       down: (code, final) => this.#down(final),
+      ask: () => this.#hub.ask(this.#run),
     });
     this.#connection.start();
     this.#fallback = setTimeout(() => this.#post(), FALLBACK);
@@ -86,25 +91,20 @@ export class StartButton extends HTMLElement {
     this.#heard = true;
     if (frame.type === "started" && !this.#run) {
       this.#follow(frame);
-      this.#hub.carry(frame.run, true);
+      this.#hub.carry(frame.run, this.#connection);
       this.#show(frame);
     } else if (frame.type === "error" && !this.#run) {
       this.#wrong(frame.errors ?? { "": [frame.message] });
     } else {
-      this.#receive(frame);
+      this.#hub.receive(frame);
     }
-  }
-
-  /* The first that is heard of a short run may be its end. */
-  #receive(frame) {
-    this.#hub.receive(frame);
-    if (frame.run === this.#run && FINISHED.has(frame.state)) this.#reset();
   }
 
   #follow({ run }) {
     clearTimeout(this.#fallback);
     this.#run = run;
     this.#state = "running";
+    this.#wrong({});
     history.replaceState(null, "", this.getAttribute("page").replace(NOBODY, run));
   }
 
@@ -131,7 +131,7 @@ export class StartButton extends HTMLElement {
     clearTimeout(this.#fallback);
     this.#connection?.stop();
     this.#connection = null;
-    if (this.#run) this.#hub.carry(this.#run, false);
+    if (this.#run) this.#hub.carry(this.#run, null);
   }
 
   #reset() {
@@ -149,15 +149,13 @@ export class StartButton extends HTMLElement {
     const key = this.#key;
     body.set("key", key);
     try {
-      const headers = { Accept: "application/json" };
-      const answer = await fetch(this.getAttribute("src"), { method: "POST", headers, body });
-      const frame = await answer.json();
+      const [answer, frame] = await post(this.getAttribute("src"), body);
       if (this.#key !== key || this.#run) return;
       if (answer.ok) {
         this.#follow(frame);
         this.#drop();
         this.#show(frame);
-        this.#receive(frame);
+        this.#hub.receive(frame);
         if (!this.#heard) this.#hub.poll();
       } else {
         this.#wrong(frame.errors ?? { "": [frame.message] });

@@ -7,20 +7,19 @@
  *   state, reason, connection    reflected: CSS, tests and people can wait on them
  *
  * It fills the descendants that have a `data-part`, shows those forms whose `data-verb`
- * fits the state, and dispatches `progress:change` and `progress:finished`.
+ * fits the state, and dispatches `progress:change` and `progress:finished` with the
+ * envelope, and `progress:refused` with { run }.
  */
 
-import { announce } from "./announcer.js";
+import { announce, say, standing } from "./announcer.js";
 import { Countdown } from "./countdown.js";
 import { hubFor } from "./hub.js";
-import { line, UNANSWERED } from "./line.js";
-import { FINISHED, Snapshot } from "./snapshot.js";
+import { line, LINKS, UNANSWERED } from "./line.js";
+import { post } from "./post.js";
+import { FINISHED, NOBODY, Snapshot } from "./snapshot.js";
 import { Steady } from "./steady.js";
 import { Wording } from "./wording.js";
 
-const NOBODY = "00000000-0000-0000-0000-000000000000"; // stands for the run in addresses
-
-const AWAY = new Set(["offline", "unreachable", "unavailable"]);
 let wording;
 
 /* Which buttons fit: verb -> (envelope, asked for n s, link). */
@@ -38,6 +37,7 @@ export class TaskProgress extends HTMLElement {
 
   #snapshot = null;
   #announced = null;
+  #link = null;
   #steady = new Steady();
   #countdown = new Countdown();
   #cancelSeen = null;
@@ -71,7 +71,7 @@ export class TaskProgress extends HTMLElement {
   attributeChangedCallback(name, before, after) {
     if (!this.#ready || before === after) return;
     this.#leave?.();
-    this.#snapshot = this.#announced = this.#cancelSeen = null;
+    this.#snapshot = this.#announced = this.#link = this.#cancelSeen = null;
     this.#steady = new Steady();
     this.#countdown.estimate(null);
     this.#follow();
@@ -81,19 +81,19 @@ export class TaskProgress extends HTMLElement {
     const run = this.getAttribute("run");
     if (!run) return;
     this.#refused = false;
+    this.#hub = hubFor(this.getAttribute("socket"));
     const known = this.#snapshot ?? this.#rendered(run);
     if (known) this.#take(known);
-    this.#hub = hubFor(this.getAttribute("socket"));
     this.#leave = this.#hub.watch(
       run,
       { src: this.address(this.getAttribute("src")), token: this.getAttribute("token"), snapshot: known },
       {
         snapshot: (snapshot) => this.#take(snapshot),
         refused: () => this.#refuse(),
-        link: () => this.#paint(),
-        tick: () => this.#paint(),
+        paint: () => this.#paint(),
       },
     );
+    if (!this.isConnected) this.disconnectedCallback(); // who heard of it has removed it
     this.#paint();
   }
 
@@ -110,6 +110,7 @@ export class TaskProgress extends HTMLElement {
   #refuse() {
     this.#refused = true;
     this.#paint();
+    this.#tell("progress:refused", { run: this.getAttribute("run") });
   }
 
   #take(snapshot) {
@@ -121,12 +122,11 @@ export class TaskProgress extends HTMLElement {
     this.#paint();
     if (before === snapshot) return;
     if (before?.envelope.state !== envelope.state) this.#text("problem", "");
-    this.#tell("progress:change");
-    if (before && !before.finished && snapshot.finished) this.#tell("progress:finished");
+    this.#tell("progress:change", envelope);
+    if (before && !before.finished && snapshot.finished) this.#tell("progress:finished", envelope);
   }
 
-  #tell(type) {
-    const { envelope: detail } = this.#snapshot;
+  #tell(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { bubbles: true, detail }));
   }
 
@@ -137,10 +137,8 @@ export class TaskProgress extends HTMLElement {
   /* Everything that can be seen, compared before it is written; nothing in a hidden tab. */
   #paint() {
     if (document.hidden || !this.isConnected) return;
-    const link = this.#refused ? "refused" : this.finished ? "done" : this.#hub?.link(this.getAttribute("run"));
-    const before = this.getAttribute("connection");
-    if (AWAY.has(before) && link !== before) this.#text("problem", ""); // it is back
-    this.#attribute(this, "connection", link ?? "connecting");
+    const link = this.#refused ? "refused" : this.finished ? "done" : this.#hub.link(this.getAttribute("run"));
+    this.#attribute(this, "connection", link);
     const snapshot = this.#snapshot && this.#steady.of(this.#snapshot);
     if (snapshot) {
       this.#attribute(this, "state", snapshot.envelope.state);
@@ -154,9 +152,20 @@ export class TaskProgress extends HTMLElement {
     this.#text("link", link === "polling" ? wording.say("link.polling") : "");
   }
 
+  /* A lost connection is said once, and that it is back. */
+  #linked(link, text) {
+    if (link === "connecting" || link === this.#link) return;
+    const back = LINKS[this.#link];
+    this.#link = link;
+    if (back) this.#text("problem", "");
+    if (this.hasAttribute("quiet")) return;
+    if (LINKS[link]) say(text);
+    else if (back && this.#announced) say(standing(this.#announced, wording));
+  }
+
   #numbers(snapshot) {
     const { envelope } = snapshot;
-    const { title, task, state, percent, message, attempt, attempts, error, ended } = envelope;
+    const { title, task, state, percent, message, attempt, attempts, error } = envelope;
     this.#bar(envelope);
     this.#text("title", title || task);
     this.#text("state", wording.say(`state.${state}`));
@@ -165,7 +174,7 @@ export class TaskProgress extends HTMLElement {
     this.#text("message", message);
     this.#text("rate", FINISHED.has(state) || (snapshot.works && !snapshot.stale) ? wording.rate(envelope) : "");
     this.#text("remaining", this.#remaining(snapshot));
-    this.#text("elapsed", elapsed(snapshot, ended));
+    this.#text("elapsed", wording.elapsed(snapshot));
     this.#text("attempt", attempt > 1 ? wording.say(attempts ? "attempt.of" : "attempt", envelope) : "");
     this.#text("error", error?.message);
     this.#text("reference", error?.reference && wording.say("reference", error));
@@ -184,15 +193,16 @@ export class TaskProgress extends HTMLElement {
     let value = state === "succeeded" ? 100 : percent;
     if (value > 0 && value < 100 && total > 0) value = Math.min(99.9, (100 * current) / total);
     if (value != null) this.#attribute(bar, "value", `${Math.round(10 * value) / 10}`);
-    else if (bar.hasAttribute("value")) bar.removeAttribute("value");
+    else bar.removeAttribute("value");
   }
 
   #line(snapshot, link) {
-    const [name, tone, seconds] = line(snapshot, link, this.#asked) ?? [];
-    const time = seconds == null ? "" : wording.duration(seconds);
-    this.#text("line", name ? wording.say(name, { time }) : "");
+    const [name, tone = "", seconds = 0] = line(snapshot, link, this.#asked) ?? [];
+    const text = name ? wording.say(name, { time: wording.duration(seconds) }) : "";
+    this.#text("line", text);
     const part = this.#part("line");
-    if (part) this.#attribute(part, "data-tone", tone ?? "");
+    if (part) this.#attribute(part, "data-tone", tone);
+    this.#linked(link, text);
   }
 
   #buttons(envelope, link) {
@@ -237,8 +247,10 @@ export class TaskProgress extends HTMLElement {
     const button = form.querySelector("button");
     if (button.hasAttribute("aria-disabled")) return;
     button.setAttribute("aria-disabled", "true"); // a disabled one would lose the focus
-    this.#text("problem", await this.#post(form));
+    const problem = await this.#post(form);
     button.removeAttribute("aria-disabled");
+    this.#text("problem", problem);
+    say(problem);
   }
 
   async #post(form) {
@@ -246,25 +258,13 @@ export class TaskProgress extends HTMLElement {
     const token = this.getAttribute("token");
     if (token && !body.has("token")) body.set("token", token);
     try {
-      const headers = { Accept: "application/json" };
-      const answer = await fetch(this.address(form.getAttribute("action")), {
-        method: "POST",
-        headers,
-        body,
-      });
-      const frame = await answer.json();
+      const [answer, frame] = await post(this.address(form.getAttribute("action")), body);
       if (answer.ok) this.#hub.receive(frame);
       return answer.ok ? "" : frame.message;
     } catch {
       return wording.say("problem");
     }
   }
-}
-
-function elapsed(snapshot, ended) {
-  const { started } = snapshot.envelope;
-  if (!started) return "";
-  return ended ? wording.took(ended - started) : wording.duration(snapshot.age("started"));
 }
 
 if (!customElements.get("task-progress")) customElements.define("task-progress", TaskProgress);

@@ -78,6 +78,12 @@ export class Wording {
     return this.say(name, { ...values, unit: this.unit(unit, total) });
   }
 
+  elapsed(snapshot) {
+    const { started, ended } = snapshot.envelope;
+    if (!started) return "";
+    return ended ? this.took(ended - started) : this.duration(snapshot.age("started"));
+  }
+
   rate({ rate, unit }) {
     if (!rate) return "";
     const [name, n] = rate < 1 ? ["rate.min", rate * MINUTE] : ["rate.s", rate];
