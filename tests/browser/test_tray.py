@@ -354,6 +354,20 @@ async def test_the_receipt_comes_as_soon_as_the_server_can_give_it(anew, stack):
     assert not failures
 
 
+async def test_the_receipt_comes_though_its_script_is_late(page):
+    """A short run may have ended before that."""
+    await page.goto("/")
+    run = await begin(page, "gen_random", speed=30)
+    late = page.expect_request("**/result*.js")
+    held = []
+    await page.route("**/result*.js", lambda route: held.append(route))
+    async with late:
+        await page.goto(f"/runs/{run}/", wait_until="commit")
+    await expect(bar(page, state="succeeded")).to_be_visible()
+    await held.pop().continue_()
+    await expect(page.locator("#receipt")).to_be_visible()
+
+
 async def test_the_receipt_of_a_hidden_tab_waits_until_it_is_seen(page):
     await start(page, "gen_random", speed=30)
     asked = []

@@ -2,7 +2,10 @@
 
 const EVERY = 5_000; // ms between two tries
 
-document.querySelector(".alone").addEventListener("progress:finished", bring);
+const bar = document.querySelector(".alone task-progress");
+
+bar.addEventListener("progress:finished", bring);
+if (bar.finished && !document.querySelector("#result *")) bring(); // before this script came
 
 async function bring() {
   if (document.hidden) {
