@@ -13,7 +13,9 @@ from billiard.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
 from celery import Task, states
 from celery.exceptions import Reject, Retry
 from celery.worker import state as worker_state
-from django.utils.translation import gettext
+from django.utils.functional import Promise
+from django.utils.text import format_lazy
+from django.utils.translation import gettext, gettext_lazy
 from kombu.exceptions import EncodeError
 
 from channels_progress import worker
@@ -101,11 +103,8 @@ def end_of(
             )
     # No state: the body is being torn down.
     if torn_by("Timeout") and task.acks_on_timeout is not False:
-        limit = gettext("It took longer than it may ({seconds} s).")
         seconds = getattr(sys.exc_info()[1], "seconds", None) or 0
-        return End(
-            FAILED, "time_limit", _sentence(limit.format(seconds=f"{seconds:g}"))
-        )
+        return End(FAILED, "time_limit", _sentence(over_limit(seconds)))
     if task.acks_late:
         return End(WAITING, "redelivery")
     if worker.in_child:
@@ -141,7 +140,13 @@ def _unkept(error: Exception) -> tuple[str, BaseException]:
     return states.FAILURE, error
 
 
-def _sentence(message: str) -> str:
+def over_limit(seconds: float) -> Promise:
+    """What is said of a body that a hard time limit has ended."""
+    sentence = gettext_lazy("It took longer than it may ({seconds} s).")
+    return format_lazy(sentence, seconds=f"{seconds:g}")
+
+
+def _sentence(message: str | Promise) -> str:
     return encode({"message": message})
 
 

@@ -11,10 +11,10 @@ from celery.worker import state as worker_state
 from celery.worker.control import control_command
 from celery.worker.request import Request
 from django.utils.functional import Promise
-from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy
 
 from channels_progress.bury import bury
+from channels_progress.end import over_limit
 from channels_progress.header import HEADER, Header
 from channels_progress.run import CANCELLED, FAILED, SUCCEEDED
 
@@ -50,14 +50,7 @@ class ProgressRequest(Request):  # type: ignore[misc]  # Celery has no types
     def on_timeout(self, soft: bool, timeout: float) -> None:
         super().on_timeout(soft, timeout)
         if not soft and self._header() and (self.task.acks_on_timeout is not False):
-            self._bury(
-                FAILED,
-                "time_limit",
-                format_lazy(
-                    gettext_lazy("It took longer than it may ({seconds} s)."),
-                    seconds=f"{timeout:g}",
-                ),
-            )
+            self._bury(FAILED, "time_limit", over_limit(timeout))
 
     def on_failure(
         self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False

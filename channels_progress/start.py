@@ -1,4 +1,4 @@
-"""Start a run: a row, a hash, a message; or none of them."""
+"""Start a run: a row, a hash, a message; what cannot be published is withdrawn."""
 
 from __future__ import annotations
 
@@ -217,7 +217,7 @@ def _again(id: str) -> Started | None:
 
 
 def _launch(row: Run, *, new: bool = False) -> Snapshot:
-    """Create the run in the store and publish it, or leave neither; the run then."""
+    """Create the run in the store and publish it, or withdraw it; the run then."""
     store = get_store()
     declared = catalogue.get(row.slug)
     task = current_app.tasks[row.task]

@@ -211,7 +211,8 @@ class Watch:
         """What the store said: it is the truth, unless something newer was heard."""
         seen, recovered = topic.snapshot, topic.told
         topic.silent, topic.told = None, False
-        self._behind = self._loop.time() - found.now / 1000
+        if found.epoch and not found.finished:  # the history says it by another clock
+            self._behind = self._loop.time() - found.now / 1000
         self._rest(topic, self._loop.time())
         if seen is not None and vanished(seen, found):
             topic.vanished = topic.vanished or self._loop.time()

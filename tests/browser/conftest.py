@@ -75,6 +75,13 @@ def nervous_stack():
         yield stack
 
 
+async def press_start(page, speed):
+    """Open the START page and press its button."""
+    await page.goto("/")
+    await page.get_by_label("Speed").fill(str(speed))
+    await page.get_by_role("button", name="Start").click()
+
+
 async def start(page, task, **params):
     """Start a task over HTTP and open its run's page; returns the run's id."""
     await page.goto("/")

@@ -7,7 +7,16 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import expect
 
-from tests.browser.conftest import bar, begin, part, post, runs_of, start, verb
+from tests.browser.conftest import (
+    bar,
+    begin,
+    part,
+    post,
+    press_start,
+    runs_of,
+    start,
+    verb,
+)
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -47,12 +56,6 @@ async def test_without_websockets_it_polls_within_5_s_and_comes_back(anew, stack
     await expect(bar(page, connection="live")).to_be_visible()
     await expect(part(page, "link")).to_be_empty()
     await expect(bar(page, state="succeeded")).to_be_visible()
-
-
-async def press_start(page, speed):
-    await page.goto("/")
-    await page.get_by_label("Speed").fill(str(speed))
-    await page.get_by_role("button", name="Start").click()
 
 
 def close(socket):

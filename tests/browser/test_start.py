@@ -3,14 +3,12 @@
 import pytest
 from playwright.async_api import expect
 
-from tests.browser.conftest import bar, part, runs_of
+from tests.browser.conftest import bar, part, press_start, runs_of
 
 
-async def press_start(page, speed):
-    """Open the START page and press its button; returns the run's id."""
-    await page.goto("/")
-    await page.get_by_label("Speed").fill(str(speed))
-    await page.get_by_role("button", name="Start").click()
+async def start_run(page, speed):
+    """Press START; the run's id."""
+    await press_start(page, speed)
     await expect(page.locator("main task-progress[run]")).to_be_visible()
     return await bar(page).get_attribute("run")
 
@@ -41,7 +39,7 @@ async def wait_for_value(page, least):
 
 
 async def test_start_moves_the_bar_to_the_end(page):
-    await press_start(page, 50)
+    await start_run(page, 50)
     await record_values(page)
     await expect(bar(page, state="succeeded")).to_be_visible()
     values = await page.evaluate("window.values")
@@ -52,7 +50,7 @@ async def test_start_moves_the_bar_to_the_end(page):
 
 
 async def test_a_reload_shows_the_same_run_at_the_same_point(page):
-    run = await press_start(page, 10)
+    run = await start_run(page, 10)
     await wait_for_value(page, 30)
     before = await value(page)
     await page.reload()
@@ -63,7 +61,7 @@ async def test_a_reload_shows_the_same_run_at_the_same_point(page):
 
 
 async def test_a_second_tab_shows_the_same_run_and_goes_on_live(page):
-    run = await press_start(page, 10)
+    run = await start_run(page, 10)
     await wait_for_value(page, 10)
     tab = await page.context.new_page()
     await tab.goto(f"/runs/{run}/")
@@ -109,7 +107,7 @@ async def test_a_wrong_speed_is_said_beside_its_field(page):
 
 
 async def test_a_start_whose_run_may_not_be_seen_may_be_pressed_again(page):
-    run = await press_start(page, 0.5)
+    run = await start_run(page, 0.5)
     await page.evaluate(
         """async (run) => {
           const { hubFor } = await import("/static/channels_progress/hub.js");
@@ -124,7 +122,7 @@ async def test_a_start_whose_run_may_not_be_seen_may_be_pressed_again(page):
 
 
 async def test_the_start_page_leads_to_the_page_of_its_run(page):
-    run = await press_start(page, 1000)
+    run = await start_run(page, 1000)
     await expect(bar(page, state="succeeded")).to_be_visible()  # it moves no more
     await page.get_by_role("link", name="a page of its own").click()
     await expect(bar(page, run=f"'{run}'")).to_be_visible()

@@ -3,7 +3,7 @@
 import pytest
 from playwright.async_api import expect
 
-from tests.browser.conftest import RECEIVE, bar, begin, post, start, verb
+from tests.browser.conftest import RECEIVE, bar, begin, post, press_start, start, verb
 
 # A tab that nobody looks at, as Chromium without a window cannot make one.
 HIDE = """(hidden) => {
@@ -24,10 +24,8 @@ def count(page):
     return page.locator("[data-count]")
 
 
-async def press_start(page, speed):
-    await page.goto("/")
-    await page.get_by_label("Speed").fill(str(speed))
-    await page.get_by_role("button", name="START").click()
+async def start_run(page, speed):
+    await press_start(page, speed)
     await expect(bar(page, state="running")).to_be_visible()
 
 
@@ -74,7 +72,7 @@ async def test_a_run_begun_in_another_tab_appears_without_a_reload(page):
     await page.goto("/runs/")
     await expect(page.get_by_text("Nothing here yet")).to_be_visible()
     starter = await another_tab(page, "/")
-    await press_start(starter, 2)
+    await start_run(starter, 2)
     await expect(bar(page, state="running")).to_be_visible()
     await expect(count(page)).to_have_text("1")
     await expect(page.get_by_text("Nothing here yet")).to_be_hidden()
@@ -161,7 +159,7 @@ async def test_on_its_own_page_a_run_needs_no_toast(page):
 
 
 async def test_on_the_start_page_its_run_needs_no_toast_either(page):
-    await press_start(page, 20)
+    await start_run(page, 20)
     await expect(count(page)).to_have_text("1")
     await expect(bar(page, state="succeeded")).to_be_visible()
     await expect(count(page)).to_be_hidden()
@@ -209,7 +207,7 @@ async def test_a_hidden_tab_asks_for_nothing_until_it_is_shown(page):
 
     await page.evaluate(HIDE, True)
     starter = await another_tab(page, "/")
-    await press_start(starter, 0.5)
+    await start_run(starter, 0.5)
     await expect(count(starter)).to_have_text("1")
     assert lists() == []
     await page.evaluate(HIDE, False)

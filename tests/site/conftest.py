@@ -46,6 +46,14 @@ def stranger(visit):
     return visit()
 
 
+@pytest.fixture
+def done(visitor):
+    """A run of the visitor that has succeeded; its id."""
+    run = start(visitor, speed=7)
+    Hand(run).end()
+    return run
+
+
 def start(client, task="gen_random", **params):
     """Start a task as this client; returns the run's id."""
     answer = client.post(f"/progress/start/{task}/", params)

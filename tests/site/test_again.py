@@ -26,13 +26,6 @@ def offered(client, run):
 
 
 @pytest.fixture
-def done(visitor):
-    run = start(visitor, speed=7)
-    Hand(run).end()
-    return run
-
-
-@pytest.fixture
 def imported(visitor):
     file = BytesIO(ROWS)
     file.name = "mine.csv"

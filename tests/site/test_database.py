@@ -19,7 +19,6 @@ from channels_progress.errors import Unavailable
 from channels_progress.models import Run
 from channels_progress.store import get_store
 from HomeApp.forms import GenRandomForm
-from tests.site.conftest import Hand, start
 
 SAID = b"The service cannot be reached at the moment."
 
@@ -67,11 +66,9 @@ def submit(key=None):
 # -- The pages --------------------------------------------------------------------
 
 
-def test_a_finished_run_has_its_receipt(visitor):
-    run = start(visitor)
-    Hand(run).end()
+def test_a_finished_run_has_its_receipt(visitor, done):
     with no_database():
-        answer = visitor.get(f"/runs/{run}/")
+        answer = visitor.get(f"/runs/{done}/")
     assert answer.status_code == 200
     assert b'id="receipt"' in answer.content
     assert b"100 points" in answer.content
@@ -85,11 +82,9 @@ def test_a_start_is_refused_beside_its_button(visitor):
     assert b'value="7"' in answer.content
 
 
-def test_a_run_is_not_started_once_more(visitor):
-    run = start(visitor)
-    Hand(run).end()
+def test_a_run_is_not_started_once_more(visitor, done):
     with no_database():
-        answer = visitor.post(f"/runs/{run}/again/")
+        answer = visitor.post(f"/runs/{done}/again/")
     assert answer.status_code == 503
     assert SAID in answer.content
     assert Run.objects.count() == 1

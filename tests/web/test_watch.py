@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 
 import pytest
 from channels.layers import channel_layers, get_channel_layer
@@ -11,6 +12,7 @@ from channels_progress.errors import Unavailable
 from channels_progress.models import Run
 from channels_progress.read import unavailable
 from channels_progress.store import get_store
+from channels_progress.topic import Topic
 from tests.web.conftest import Tab, anonymous, owner_of
 
 
@@ -75,6 +77,22 @@ async def test_a_late_message_does_not_put_off_the_next_look(watched, configure)
     now._heard(late)
     assert (await tab.next())["percent"] == 20
     assert topic.due == soon
+    await hand.tell(hand.report(30))
+    assert (await tab.next())["percent"] == 30
+    assert topic.due > soon
+
+
+async def test_a_wrong_clock_of_this_host_does_not_make_messages_late(
+    watched, configure
+):
+    """What the history alone knows is of this host's clock."""
+    tab, hand = watched
+    now = watch.current()
+    topic = now._topics[hand.run]
+    ahead = replace(topic.snapshot, epoch="", now=topic.snapshot.now + 600_000)
+    now._take(Topic("another"), ahead)
+    configure(RECONCILE_INTERVAL=60)
+    soon = topic.due = asyncio.get_running_loop().time() + 30
     await hand.tell(hand.report(30))
     assert (await tab.next())["percent"] == 30
     assert topic.due > soon
