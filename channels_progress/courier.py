@@ -1,7 +1,9 @@
 """Who carries what sockets are sent: one task, not one a socket.
 
 A thousand tasks at once cost more than the sends themselves. Servers seldom let a send
-wait; where one does, it keeps its courier, and another one takes over the rest.
+wait; where one does, it keeps its courier, and another one takes over the rest. Between
+two turns of a courier, whatever else is due on the event loop gets its own: a crowd of
+viewers must not keep a newcomer's handshake waiting.
 """
 
 from __future__ import annotations
@@ -9,9 +11,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from typing import Final
 from weakref import WeakKeyDictionary
 
 Errand = Callable[[], Awaitable[None]]
+
+TURN: Final = 0.01  # s
 
 
 class Couriers:
@@ -33,10 +38,14 @@ class Couriers:
         courier.add_done_callback(self._release)
 
     async def _carry(self) -> None:
-        # Runs when this task first waits.
-        asyncio.get_running_loop().call_soon(self._release, asyncio.current_task())
+        loop = asyncio.get_running_loop()
+        # Runs when this task first waits, or has had its turn.
+        loop.call_soon(self._release, asyncio.current_task())
+        end = loop.time() + TURN
         while self._errands:
             await self._errands.popleft()()
+            if loop.time() > end:
+                break
 
     def _release(self, courier: asyncio.Task[None] | None) -> None:
         if self._active is courier:

@@ -166,7 +166,9 @@ class Web(Process):
     def __init__(self, log, server, port, env, application=SITE):
         limit = 16384  # bytes of an incoming message
         if server == "daphne":
-            arguments = ["-v", 0, "-b", "127.0.0.1", "-p", port]
+            # A crowd that comes back at once is refused by the default backlog of 50.
+            endpoint = f"tcp:port={port}:interface=127.0.0.1:backlog=2048"
+            arguments = ["-v", 0, "-e", endpoint]
             arguments += ["--websocket-max-message-size", limit]
             arguments += ["--websocket-max-frame-size", limit]
         else:

@@ -9,6 +9,7 @@ import itertools
 import random
 import time
 import uuid
+from typing import ClassVar
 
 import httpx
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
@@ -25,6 +26,8 @@ UNREACHABLE = (
 
 class Page:
     """A page that shows some runs; `await page.open()` until `page.close()`."""
+
+    options: ClassVar = {}  # of its sockets
 
     def __init__(self, visitor, runs=(), start=None):
         self.visitor = visitor
@@ -58,7 +61,7 @@ class Page:
         tries = 0
         while True:
             try:
-                async with self.visitor.socket() as socket:
+                async with self.visitor.socket(**self.options) as socket:
                     self.opened.append(time.monotonic())
                     self.socket = socket
                     await self._ask(socket)

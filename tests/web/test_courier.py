@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from channels_progress import courier
 from channels_progress.courier import Couriers, couriers
 
 
@@ -25,13 +26,26 @@ def names(done):
     return [name for name, _ in done]
 
 
-async def test_a_thousand_errands_take_one_task():
+async def test_a_thousand_errands_take_one_task(monkeypatch):
+    monkeypatch.setattr(courier, "TURN", 60)
     several, done = Couriers(), []
     for name in range(1000):
         several.send(errand(done, name))
     await settle()
     assert names(done) == list(range(1000))
     assert len({task for _, task in done}) == 1
+
+
+async def test_others_on_the_loop_have_their_turns_between(monkeypatch):
+    monkeypatch.setattr(courier, "TURN", -1)
+    several, done = Couriers(), []
+    for name in range(3):
+        several.send(errand(done, name))
+    before = []
+    while len(done) < 3:
+        before.append(len(done))
+        await asyncio.sleep(0)
+    assert set(before) == {0, 1, 2}
 
 
 async def test_who_waits_holds_up_nobody_else():
@@ -51,10 +65,10 @@ async def test_who_waits_holds_up_nobody_else():
 async def test_a_courier_that_is_cancelled_leaves_the_rest_to_the_next():
     several, done, gate = Couriers(), [], asyncio.Event()
     several.send(errand(done, "slow", gate))
-    courier = several._active
+    carrying = several._active
     await asyncio.sleep(0)
     several.send(errand(done, "a"))
-    courier.cancel()
+    carrying.cancel()
     await settle()
     assert names(done) == ["a"]
 
@@ -66,11 +80,11 @@ async def test_an_errand_that_fails_costs_no_other(caplog):
     several, done = Couriers(), []
     several.send(fail)
     several.send(errand(done, "a"))
-    courier = several._active
+    carrying = several._active
     await settle()
     assert names(done) == ["a"]
     with pytest.raises(RuntimeError, match="on purpose"):
-        courier.result()
+        carrying.result()
 
 
 async def test_each_loop_has_its_own():
