@@ -49,9 +49,13 @@ faults-all:
 	@command -v rabbitmq-server >/dev/null || { \
 		echo "RabbitMQ is missing, and a part of the faults needs it: install it (on"; \
 		echo "Debian: apt install rabbitmq-server). It need not be running."; exit 1; }
+	@ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || { \
+		echo "libfaketime is missing, for hosts whose clock is wrong: install it (on"; \
+		echo "Debian: apt install libfaketime)."; exit 1; }
 	@$(if $(VENV),,bin/venv .venv-dev requirements-dev.txt)
 	@mkdir -p $(REPORTS)
 	@bad=0; export FAULTS_REAL=1; \
+	$(FAULTS) tests/core/test_interleavings.py || bad=1; \
 	FAULTS_REPORT=$(REPORTS)/storm.json $(FAULTS) tests/faults/test_storm.py || bad=1; \
 	FAULTS_REPORT=$(REPORTS)/pubsub.json \
 		$(FAULTS) tests/faults --ignore tests/faults/test_storm.py || bad=1; \

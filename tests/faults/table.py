@@ -168,6 +168,16 @@ ROWS = [
         ("test_greenlets.py::*",),
         {"their ends": "a greenlet's end*"},
     ),
+    Row("the clock of a worker's host", ("test_values.py::*clock_is_wrong*",), {}),
+    Row(
+        "tasks of milliseconds",
+        (
+            *("test_values.py::test_a_task*", "test_values.py::test_an_odd*"),
+            "test_values.py::test_100*",
+        ),
+        {},
+    ),
+    Row("an exception whose text", ("*::test_an_exception_with_a_password*",), {}),
     Row("a deploy", ("test_deploy.py::*",), {}),
     Row(
         "a worker is killed at 40 %",

@@ -1,12 +1,14 @@
 """Bodies that are very quick, very busy, or say odd things."""
 
+import glob
 import json
 import time
+from datetime import datetime
 
 import pytest
 
 from tests.faults import tasks
-from tests.faults.lab import within
+from tests.faults.lab import Lab, within
 
 pytestmark = pytest.mark.together
 
@@ -63,9 +65,29 @@ def test_an_odd_result(lab, result):
 
 
 def test_a_worker_whose_clock_is_wrong(lab):
-    """Times and ages are the store's."""
-    lab.hire("clock", env={"FAULTS_CLOCK": "600"})
-    run = lab.start("retries_once", owner="clock", countdown=3)
+    times_are_the_stores(lab, "clock", {"FAULTS_CLOCK": "600"})
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("minutes", ["-10", "+10"])
+def test_a_worker_whose_hosts_clock_is_wrong(minutes):
+    """As everything in the process reads it, also what is written in C. By that clock
+    kombu takes back what others hold, so it has a broker of its own."""
+    found = glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")
+    assert found, "libfaketime is missing (on Debian: apt install libfaketime)"
+    clock = {"LD_PRELOAD": found[0], "FAKETIME": f"{minutes}m"}
+    clock["FAKETIME_DONT_FAKE_MONOTONIC"] = "1"
+    with Lab() as lab:
+        log = times_are_the_stores(lab, "clock", clock).output
+    year_to_minute = log.partition(" INFO celery")[0].splitlines()[-1][:16]
+    said = datetime.strptime(year_to_minute, "%Y-%m-%d %H:%M")
+    assert abs((said - datetime.now()).total_seconds()) > 400
+
+
+def times_are_the_stores(lab, owner, env):
+    """Those of a run whose worker has that environment; the worker."""
+    worker = lab.hire(owner, env=env)
+    run = lab.start("retries_once", owner=owner, countdown=3)
     waiting = run.until("waiting")
     assert 0 < waiting["due"] - waiting["now"] <= 3500
     end = run.until_end()
@@ -73,3 +95,4 @@ def test_a_worker_whose_clock_is_wrong(lab):
     assert abs(end["now"] - time.time() * 1000) < 60_000
     assert end["queued"] <= end["started"] <= end["ended"] <= end["now"]
     assert end["ended"] - end["queued"] < 20_000
+    return worker
