@@ -28,11 +28,14 @@ class Glance(Page):
         await super()._show(message)
 
 
-@pytest.mark.parametrize("server", ["daphne", "uvicorn"])
-async def test_thousands_come_at_once(server, sites, measure):
+@pytest.mark.parametrize(
+    ("server", "layer"),
+    [("daphne", "pubsub"), ("uvicorn", "pubsub"), ("daphne", "core")],
+)
+async def test_thousands_come_at_once(server, layer, sites, measure):
     """And once more, when it has been killed: nobody meets an error of the server, and
     Redis has a few connections, not one a page."""
-    with sites(server, "pubsub") as lab:
+    with sites(server, layer) as lab:
         async with arrived(lab.url) as (visitor,):
             run = await start(lab, visitor, "gated", seconds=600)
             pages = [Glance(visitor, [run.id]) for _ in range(STORM)]

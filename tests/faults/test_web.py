@@ -203,6 +203,11 @@ async def test_the_layer_breaks(server, layer, sites, measure):
                     break_it()
                     broken = time.monotonic()
                     await early.until(lambda p, b=broken, r=run: p.since(b, r.id))
+                    measure(
+                        f"layer {layer} {break_it.__name__}: goes on",
+                        time.monotonic() - broken,
+                        within(3),
+                    )
                     async with opened(late):
                         await all_pages(late, is_running)
                         run.open()
