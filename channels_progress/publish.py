@@ -1,12 +1,17 @@
-"""How the web publishes a run: it never waits long, and never tries again."""
+"""How the web publishes a run: it never waits long, and tries again only over another
+connection, where one was cut."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, Final
 
 from celery import current_app
 from django.utils import translation
+from kombu.exceptions import OperationalError
 from kombu.pools import producers
 
 from channels_progress import catalogue
@@ -14,6 +19,10 @@ from channels_progress.header import Header, Kind
 from channels_progress.models import Run
 
 PUBLISH_TIMEOUT: Final = 2.0  # s
+# A restart of the broker cuts all connections. Redis's come back by themselves; of the
+# others, each says so at once when it is used, and kombu keeps ten.
+AT_ONCE: Final = 0.5  # s
+KEPT: Final = 10
 
 
 @cache
@@ -47,16 +56,41 @@ def publish(row: Run, hop: int, kind: Kind, queued: int) -> None:
         pausable=bool(declared and declared.pausable),
         language=translation.get_language() or "",
     )
+    task = current_app.tasks[row.task]
+    until, left = time.monotonic() + AT_ONCE, KEPT
+    while True:
+        try:
+            with _producer() as producer:
+                task.apply_async(
+                    kwargs=row.kwargs,
+                    task_id=row.pk,
+                    # Nobody waits here for Celery's result: it would be subscribed to,
+                    # and a backend that is down would block for 20 s. The header tells
+                    # the worker.
+                    headers={
+                        **header.as_headers(),
+                        "ignore_result": bool(task.ignore_result),
+                    },
+                    ignore_result=True,
+                    producer=producer,
+                    retry=False,
+                )
+            return
+        except OperationalError:  # published or not: what is there twice begins once
+            left -= 1
+            if left < 0 or time.monotonic() > until:
+                raise
+
+
+@contextmanager
+def _producer() -> Iterator[Any]:
+    """One of kombu's. Where it fails, nobody says farewell to a broker that may hang:
+    AMQP would wait for an answer, twice."""
     pool = producers[connection()]
     with pool.acquire(block=True, timeout=PUBLISH_TIMEOUT) as producer:
-        task = current_app.tasks[row.task]
-        task.apply_async(
-            kwargs=row.kwargs,
-            task_id=row.pk,
-            # Nobody waits here for Celery's result: it would be subscribed to, and a
-            # backend that is down would block for 20 s. The header tells the worker.
-            headers={**header.as_headers(), "ignore_result": bool(task.ignore_result)},
-            ignore_result=True,
-            producer=producer,
-            retry=False,
-        )
+        try:
+            yield producer
+        except Exception:
+            if connection().transport.driver_type == "amqp":
+                producer.connection.collect()
+            raise

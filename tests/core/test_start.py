@@ -9,6 +9,8 @@ from django import forms
 from django.contrib.auth.models import AnonymousUser, User
 from django.db import connection, transaction
 from django.utils import timezone
+from kombu import Producer
+from kombu.exceptions import OperationalError
 
 from CeleryProgressbar.celery import app
 from channels_progress import publish, runs, start
@@ -358,6 +360,22 @@ def test_a_result_backend_that_is_down_holds_up_no_start(quiet, monkeypatch):
     monkeypatch.setattr(app, "_backend_cache", None)
     monkeypatch.setattr(app, "_local", threading.local())
     assert begin().snapshot.state == "queued"
+
+
+def test_connections_that_a_restart_of_the_broker_has_cut_refuse_no_start(
+    quiet, monkeypatch
+):
+    """Redis's come back by themselves; what RabbitMQ's say, kombu says of them."""
+    send, cut = Producer.publish, iter(range(3))
+
+    def publish_or_break(*args, **kwargs):
+        if next(cut, None) is not None:
+            raise OperationalError("Server unexpectedly closed connection")
+        return send(*args, **kwargs)
+
+    monkeypatch.setattr(Producer, "publish", publish_or_break)
+    assert begin().snapshot.state == "queued"
+    assert quiet() == 1
 
 
 def test_another_broker_waits_no_longer(broker):
