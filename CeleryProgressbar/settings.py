@@ -273,6 +273,12 @@ if CELERY_BROKER_URL.startswith(("redis:", "rediss:", "valkey:")):
         "socket_connect_timeout": 2,  # seconds; a START must not wait for an answer
         "socket_keepalive": True,
     }
+elif CELERY_BROKER_URL.startswith(("amqp:", "amqps:", "pyamqp:")):
+    CELERY_BROKER_TRANSPORT_OPTIONS = {
+        # A retry's message is on RabbitMQ's disk before the one that it follows is
+        # acknowledged; a RabbitMQ that is killed in between would lose the run.
+        "confirm_publish": True,
+    }
 CELERY_REDIS_SOCKET_TIMEOUT = 5.0  # seconds, of the result backend
 CELERY_REDIS_SOCKET_CONNECT_TIMEOUT = 2.0
 CELERY_REDIS_SOCKET_KEEPALIVE = True

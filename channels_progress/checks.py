@@ -34,6 +34,7 @@ OPTIONS: Final = ("socket_timeout", "max_connections")
 LAYER_BLOCKS: Final = 5  # s for which the core layer's one read waits in Redis
 PREFIX: Final = re.compile(r"[a-zA-Z0-9._-]{1,60}")  # a group's name has 99 characters
 COOKIE: Final = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
+AMQP: Final = ("amqp:", "amqps:", "pyamqp:")
 SWEEP: Final = 300  # s until a dead worker's message comes back, that a page may wait
 # Older ones have known holes in what a stranger's bytes can do.
 SAFE: Final = {
@@ -255,14 +256,21 @@ def _celery() -> Iterator[CheckMessage]:
             hint="Start a worker instead; in tests, use channels_progress.testing.",
             id=_id("W015"),
         )
-    yield from _visibility()
+    yield from _broker()
 
 
-def _visibility() -> Iterator[CheckMessage]:
+def _broker() -> Iterator[CheckMessage]:
     broker = str(current_app.conf.broker_write_url or current_app.conf.broker_url or "")
+    options = current_app.conf.broker_transport_options or {}
+    if broker.startswith(AMQP) and not options.get("confirm_publish"):
+        yield Info(
+            "A RabbitMQ that is killed may lose a run that has just asked for a retry.",
+            hint="Set 'confirm_publish' to True in broker_transport_options: the next "
+            "message is then kept before the last one is acknowledged.",
+            id=_id("I022"),
+        )
     if not broker.startswith(("redis:", "rediss:", "valkey:", "sentinel:")):
         return
-    options = current_app.conf.broker_transport_options or {}
     seconds = options.get("visibility_timeout", 3600)
     if seconds > SWEEP:
         yield Info(

@@ -228,11 +228,12 @@ def test_tasks_that_run_at_once_are_no_runs(celery):
         ("redis://h", {}, {"I016"}),
         ("rediss://h", {"visibility_timeout": 301}, {"I016"}),
         ("redis://h", {"visibility_timeout": 60}, set()),
-        ("amqp://h", {}, set()),
+        ("amqp://h", {}, {"I022"}),
+        ("amqps://h", {"confirm_publish": True}, set()),
         (None, {}, set()),
     ],
 )
-def test_a_dead_workers_runs_should_come_back_soon(celery, broker, options, ids):
+def test_what_the_dead_have_taken_along_should_come_back(celery, broker, options, ids):
     app = celery(task_cls=TASK_CLS)
     app.conf.update(broker_url=broker, broker_transport_options=options)
     assert set(found()) == ids

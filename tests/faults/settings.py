@@ -8,10 +8,9 @@ from CeleryProgressbar.settings import CHANNEL_LAYERS, INSTALLED_APPS
 
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.faults"]
 
-# Redis has some, RabbitMQ needs none.
 CELERY_BROKER_TRANSPORT_OPTIONS = getattr(site, "CELERY_BROKER_TRANSPORT_OPTIONS", {})
 timeout = os.environ.get("FAULTS_VISIBILITY_TIMEOUT")
-if timeout and CELERY_BROKER_TRANSPORT_OPTIONS:
+if timeout and "visibility_timeout" in CELERY_BROKER_TRANSPORT_OPTIONS:  # Redis's own
     CELERY_BROKER_TRANSPORT_OPTIONS["visibility_timeout"] = float(timeout)
     CELERY_BROKER_TRANSPORT_OPTIONS["unacked_mutex_expire"] = 1  # second
 
