@@ -82,10 +82,14 @@ def note_step(task, body):
 
 @shared_task(bind=True)
 def steps(self, n=20, pause=STEP):
-    """The plain one."""
+    """The plain one; notes its longest step."""
     with noted(self):
+        longest, before = 0.0, time.monotonic()
         for _ in progress.track(range(n), "Stepping", unit="step"):
             time.sleep(pause)
+            longest = max(longest, time.monotonic() - before)
+            before = time.monotonic()
+        note(self.request.id, "longest step", seconds=longest)
     return {"steps": n}
 
 
@@ -231,6 +235,7 @@ def gated_then_retries(self, countdown=0):
     with noted(self) as body:
         if self.request.retries == 0:
             through(self, "first", body=body)
+            note(self.request.id, "retries")
             raise self.retry(countdown=countdown)
         through(self, "second", body=body)
     return "second"

@@ -81,13 +81,19 @@ def test_it_wakes_while_the_next_attempt_runs(lab, measure):
 
 
 @pytest.mark.together
-def test_it_wakes_and_then_the_second_worker_dies(lab):
+def test_it_wakes_and_then_the_second_worker_dies(lab, measure):
     """The old attempt's late acknowledgement must not take the message along."""
     run, first, second = freeze_until_taken_over(lab, "wakes-then-dies")
     first.thaw()
     old_attempt_stops(run, time.monotonic())
     second.kill()
+    killed = time.monotonic()
     run.until("running", attempt=3, timeout=VISIBILITY_TIMEOUT + LOST_AFTER + 60)
+    measure(
+        "frozen worker woke, second one killed: third attempt",
+        run.seen_at - killed,
+        within(100),
+    )
     run.open()
     assert run.until("succeeded")["attempt"] == 3
 
