@@ -22,10 +22,12 @@ import django
 django.setup()
 
 from celery import current_app  # noqa: E402
+from django.contrib.auth import get_user_model  # noqa: E402
 from django.db import close_old_connections  # noqa: E402
 
 from CeleryProgressbar.celery import app  # noqa: E402
-from channels_progress import runs  # noqa: E402
+from channels_progress import access, runs  # noqa: E402
+from channels_progress import claim as claims  # noqa: E402
 from channels_progress import start as start_module  # noqa: E402
 from channels_progress.errors import ProgressError, Unavailable  # noqa: E402
 from channels_progress.models import Run  # noqa: E402
@@ -85,6 +87,18 @@ def ask(verb, run, **options):
 def watch(run):
     watched.setdefault(run, None)
     return {}
+
+
+def claim(owner, user):
+    """Make an owner's runs a user's, as signing in does."""
+    user, _ = get_user_model().objects.get_or_create(username=user)
+    claims.claim([owner], user)
+    return {"owner": access.owner(user)}
+
+
+def unmark(run, mark):
+    """What a worker says that could not put a duplicate aside."""
+    return {"said": get_store().call("unmark", run, mark=mark).code}
 
 
 def revoke(run, **options):

@@ -28,6 +28,7 @@ class Proxy:
         self.open.set()
         self.refusing = self.swallowing = self.late = False
         self.doomed = set()  # what a client says before its connection is cut
+        self.unheard = False  # and whether the server does not hear it
         self.pairs = {}  # in their order
         self.lock = threading.Lock()
         self.connections = 0
@@ -56,7 +57,12 @@ class Proxy:
         """Reset the next connection that says one of the words, once for each of them,
         after the server has done what it was told, and before anybody hears so.
         Returns the words that nobody has said yet."""
-        self.doomed = set(words)
+        self.doomed, self.unheard = set(words), False
+        return self.doomed
+
+    def cut_requests(self, *words):
+        """The same before the server has heard it."""
+        self.doomed, self.unheard = set(words), True
         return self.doomed
 
     def down(self):
@@ -130,6 +136,9 @@ class Proxy:
                 if asking and (said := self._doomed_in(data)):
                     self.doomed.discard(said)
                     cut.set()
+                    if self.unheard:
+                        reset(pair[0])
+                        break
                 elif cut.is_set():
                     reset(pair[0])
                     break

@@ -9,17 +9,19 @@ from functools import partial
 import pytest
 import redis
 
-from tests.faults.lab import REAL, Lab, Refused, within
+from tests.faults.lab import REAL, SHARED, Lab, Refused, within
 from tests.faults.proxy import Proxy
 from tests.stack import wait_for
 
 OUTAGE = 20.0 if REAL else 4.0  # seconds
 MANY = 1000 if REAL else 100
 TRUTH = 5.0  # seconds after the store's return
+SERVED = {SHARED: "prefork", "threads": "threads", "gevent": "gevent", "solo": "solo"}
 
 
 class FaultyStore(Lab):
-    """Workers and web reach the store through a proxy, and the broker directly."""
+    """Workers and web reach the store through a proxy, and workers the broker directly;
+    the web has one of its own on the way there."""
 
     def __init__(self, visibility_timeout=60):
         # A duplicate that comes while its run cannot be looked up would begin.
@@ -31,17 +33,25 @@ class FaultyStore(Lab):
             "CELERY_BROKER_URL": self.valkey.url,
             "CELERY_RESULT_BACKEND": self.valkey.url,
         }
-        self.desk.env |= self.env
+        self.broker = Proxy(self.valkey.port)
+        through = f"redis://127.0.0.1:{self.broker.port}/0"
+        self.desk.env |= self.env | {"CELERY_BROKER_URL": through}
 
     def close(self):
         super().close()
         self.proxy.close()
+        self.broker.close()
 
 
 @pytest.fixture(scope="module")
 def faulty_lab():
     with FaultyStore() as lab:
-        lab.hire(concurrency=4)
+        lab.pools = [
+            lab.hire(queue, pool, concurrency=4, wait=False)
+            for queue, pool in SERVED.items()
+        ]
+        for worker in lab.pools:
+            worker.wait_taking_tasks()
         yield lab
 
 
@@ -93,46 +103,59 @@ KINDS = ["down", "stall", "blackhole"]
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_body_notices_nothing(lab, measure, kind):
-    """It begins before the outage and ends after it."""
-    n = int((OUTAGE + 3) / 0.02)
-    run = lab.start("steps", n=n)
-    run.until_stepping()
+    """It begins before the outage and ends after it, on each pool."""
+    n = int((OUTAGE + 4) / 0.02)
+    runs = [lab.start("steps", owner=queue, n=n) for queue in SERVED]
+    for run in runs:
+        run.until_stepping()
     with outage(lab, kind):
-        run.until("unavailable")
+        for run in runs:
+            run.until("unavailable")
     back = time.monotonic()
-    run.until("running", attempt=1)
-    measure(f"store {kind}: running again", run.seen_at - back, within(TRUTH))
-    end = run.until_end()
-    assert (end["state"], end["attempt"], end["current"]) == ("succeeded", 1, n)
-    assert took(run) < 1.3 * n * 0.02 + 2
-    assert len(run.begins) == 1
-    assert run.percents_never_fall()
+    for run in runs:
+        run.until("running", attempt=1)
+        measure(f"store {kind}: running again", run.seen_at - back, within(TRUTH))
+    for pool, run in zip(SERVED.values(), runs, strict=True):
+        end = run.until_end()
+        assert (end["state"], end["attempt"], end["current"]) == ("succeeded", 1, n)
+        assert took(run) < 1.3 * n * 0.02 + 2
+        (longest,) = run.noted("longest step")
+        measure(f"store {kind}, {pool}: longest step", longest["seconds"], within(0.5))
+        assert len(run.begins) == 1
+        assert run.percents_never_fall()
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_body_begins_and_ends_in_the_outage(lab, measure, kind):
-    first = lab.start("gated")
-    first.until_stepping()
-    second = lab.start("steps", owner="not-yet", n=20)
+    """On each pool; solo begins the second one when the first has ended."""
+    firsts = [lab.start("gated", owner=queue) for queue in SERVED]
+    for run in firsts:
+        run.until_stepping()
+    for worker in lab.pools:  # what they are sent, they take in the outage
+        worker.freeze()
+    seconds = [lab.start("steps", owner=queue, n=20) for queue in SERVED]
     with outage(lab, kind):
-        worker = lab.hire("not-yet", concurrency=1)
-        first.open()
-        first.until_body_ended()
-        second.until_body_ended()
+        for worker in lab.pools:
+            worker.thaw()
+        for run in firsts:
+            run.open()
+        for run in (*firsts, *seconds):
+            run.until_body_ended()
     back = time.monotonic()
-    for run, what in ((first, "ended"), (second, "begun and ended")):
-        end = run.until_end()
-        assert (end["state"], end["attempt"]) == ("succeeded", 1)
-        measure(
-            f"store {kind}: {what} in the outage, shown",
-            run.seen_at - back,
-            within(TRUTH),
-        )
-        assert len(run.begins) == 1
-    assert second.now()["current"] == 20
-    # Its begin may take 1 s, its end 5 s.
-    assert took(second) < 20 * 0.02 + 1 + 2
-    worker.stop()
+    for runs, what in ((firsts, "ended"), (seconds, "begun and ended")):
+        for run in runs:
+            end = run.until_end()
+            assert (end["state"], end["attempt"]) == ("succeeded", 1)
+            measure(
+                f"store {kind}: {what} in the outage, shown",
+                run.seen_at - back,
+                within(TRUTH),
+            )
+            assert len(run.begins) == 1
+    for run in seconds:
+        assert run.now()["current"] == 20
+        # Its begin may take 1 s, its end 5 s.
+        assert took(run) < 20 * 0.02 + 1 + 2
 
 
 @pytest.mark.parametrize("kind", ["down", "blackhole"])
@@ -219,16 +242,35 @@ def test_connections_are_cut_one_by_one(lab):
         assert run.percents_never_fall()
 
 
-def test_a_connection_is_cut_in_the_middle_of_each_verb(lab):
-    """The store has done it and nobody has heard so: it is said again, and counts
-    once."""
-    unsaid = lab.proxy.cut_answers(
-        *("create", "begin", "report", "end", "bury", "cancel", "pause", "resume")
-    )
+VERBS = (
+    *("create", "begin", "report", "end", "bury", "cancel", "pause", "resume"),
+    *("repause", "withdraw", "claim", "unmark"),
+)
+
+
+@contextlib.contextmanager
+def refused_without_the_broker(lab):
+    """What needs the broker is taken back, and says so."""
+    lab.broker.down()
+    with pytest.raises(Refused) as refused:
+        yield
+    assert refused.value.code == "unavailable"
+    lab.broker.restore()
+
+
+@pytest.mark.parametrize("lost", ["answer", "request"])
+def test_a_connection_is_cut_in_the_middle_of_each_verb(lab, lost):
+    """The store has done it and nobody has heard so, or it has not heard of it: it is
+    said again, and counts once."""
+    cut = lab.proxy.cut_answers if lost == "answer" else lab.proxy.cut_requests
+    unsaid = cut(*VERBS)
     run = lab.start("checkpointed", n=50)
     run.until_stepping()
     run.pause()
     run.until("paused")
+    with refused_without_the_broker(lab):
+        run.resume()
+    assert run.now()["state"] == "paused"
     run.resume()
     run.open()
     end = run.until_end()
@@ -242,7 +284,18 @@ def test_a_connection_is_cut_in_the_middle_of_each_verb(lab):
     dead.until_stepping()
     dead.kill_child()
     assert dead.until_end()["state"] == "failed"
-    assert len(dead.begins) == len(cancelled.begins) == 1
+    key = f"withdrawn, {lost}"
+    with refused_without_the_broker(lab):
+        lab.start("quick", key=key)
+    withdrawn = lab.start("quick", key=key)
+    assert withdrawn.until_end()["state"] == "succeeded"
+    for each in (cancelled, dead, withdrawn):
+        assert len(each.begins) == 1
+    claimed = lab.start("quick", owner=f"nobody {lost}")
+    taken = lab.desk("claim", owner=f"nobody {lost}", user="somebody")
+    assert claimed.field("owner") == taken["owner"]
+    assert lab.desk("unmark", run=claimed.id, mark="no such mark")["said"] == "done"
+    assert claimed.cancel()["state"] == "cancelled"
     assert not unsaid
 
 
