@@ -62,7 +62,7 @@ ROWS = [
             "lost": "* killed: lost",
             "the page says so": "worker killed: the page says lost",
             "next attempt": "* killed: next attempt runs",
-            "RabbitMQ": "RabbitMQ, worker*",
+            "RabbitMQ": "RabbitMQ, *worker killed: next attempt",
         },
     ),
     Row(
@@ -76,13 +76,23 @@ ROWS = [
     ),
     Row(
         "a worker is frozen",
-        ("test_frozen.py::test_lost_then*", "test_frozen.py::test_one_frozen*"),
+        (
+            *("test_frozen.py::test_lost_then*", "test_frozen.py::test_one_frozen*"),
+            "test_rabbitmq.py::test_a_frozen_worker_wakes",
+        ),
         {"lost": "* frozen: lost", "running again": "* thawed: running"},
     ),
     Row(
         "it wakes after",
-        ("test_frozen.py::test_it_wakes*",),
-        {"its body stops": "frozen worker wakes*"},
+        (
+            "test_frozen.py::test_it_wakes*",
+            "test_rabbitmq.py::test_a_frozen_worker_is*",
+        ),
+        {
+            "its body stops": "*frozen worker wakes*",
+            "second worker killed": "frozen worker woke*",
+            "RabbitMQ gives it up": "RabbitMQ, worker frozen: next attempt",
+        },
     ),
     Row("a C call", ("test_frozen.py::test_a_c_call*",), {}),
     Row(
@@ -98,6 +108,7 @@ ROWS = [
         (
             *("test_ends.py::*retr*", "test_ends.py::test_reject*"),
             *("test_ends.py::test_replace*", "test_ends.py::test_a_poll*"),
+            *("test_rabbitmq.py::*try", "test_rabbitmq.py::test_a_retry*"),
         ),
         {},
     ),
@@ -120,6 +131,7 @@ ROWS = [
             "restarted": "Valkey restarted*",
             "emptied": "Valkey emptied*",
             "unreachable": "store *: running again",
+            "longest step of 0.02 s": "store *: longest step",
             "an end in the outage": "store *ended in the outage*",
             "out of memory": "store out of memory*",
             "1,000 short tasks told": "1000 short tasks*: all told",
@@ -128,8 +140,11 @@ ROWS = [
     Row("store and database both", ("*::test_store_and_*_are_both_away*",), {}),
     Row(
         "the broker unreachable",
-        ("test_broker.py::*",),
-        {"refused": "broker *: START is refused"},
+        ("test_broker.py::*", "test_rabbitmq.py::test_a_start*"),
+        {
+            "refused": "broker *: START is refused",
+            "RabbitMQ": "RabbitMQ, broker *: START is refused",
+        },
     ),
     Row(
         "the web server killed",
