@@ -3,6 +3,7 @@ connection, where one was cut."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ PUBLISH_TIMEOUT: Final = 2.0  # s
 # others, each says so at once when it is used, and kombu keeps ten.
 AT_ONCE: Final = 0.5  # s
 KEPT: Final = 10
+
+_failed = -math.inf  # when the broker last took no message, on the monotonic clock
 
 
 @cache
@@ -84,13 +87,19 @@ def publish(row: Run, hop: int, kind: Kind, queued: int) -> None:
 
 @contextmanager
 def _producer() -> Iterator[Any]:
-    """One of kombu's. Where it fails, nobody says farewell to a broker that may hang:
-    AMQP would wait for an answer, twice."""
+    """One of kombu's. Who waits for it, while its holder waits for the broker in vain,
+    does not wait for the broker as well."""
+    global _failed
+    came = time.monotonic()
     pool = producers[connection()]
     with pool.acquire(block=True, timeout=PUBLISH_TIMEOUT) as producer:
+        if _failed > came:
+            raise OperationalError("The broker took no message just now.")
         try:
             yield producer
         except Exception:
+            _failed = time.monotonic()
             if connection().transport.driver_type == "amqp":
+                # Its farewell would wait for a broker that hangs, twice.
                 producer.connection.collect()
             raise

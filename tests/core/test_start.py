@@ -1,6 +1,8 @@
 """Starting a run: a row, a hash, a message; or none of them."""
 
+import socket
 import threading
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
@@ -383,6 +385,21 @@ def test_another_broker_waits_no_longer(broker):
     options = publish.connection().transport_options
     assert (options["read_timeout"], options["write_timeout"]) == (2, 2)
     assert options["confirm_publish"]
+
+
+def test_nobody_waits_twice_for_a_broker_that_hangs(broker):
+    """Of many who start at once, most wait for one of a few producers first."""
+    row = Run(id=str(uuid.uuid4()), task=tasks.late.name, kwargs={"body": "?"})
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:
+        broker(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
+        since = time.monotonic()
+        with ThreadPoolExecutor(24) as pool:
+            starts = [
+                pool.submit(publish.publish, row, hop=1, kind="start", queued=0)
+                for _ in range(24)
+            ]
+    assert all(start.exception() for start in starts)
+    assert 1 <= (time.monotonic() - since) / publish.PUBLISH_TIMEOUT < 1.5
 
 
 # -- Limits -----------------------------------------------------------------------
