@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections import ChainMap
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -457,6 +458,14 @@ class Lab(Stack):
 
     def messages_of(self, run):
         return journal.messages_of(self.valkey.client, run.id)
+
+    def counted(self, name):
+        """What `progress_stats` says of a counter, as soon as that is something: a
+        process tells the store every 10 s what it has counted."""
+        count = partial(self.valkey.client.hget, "progress:counters", name)
+        wait_for(count, f"{name} are counted")
+        lines = map(str.split, self.manage("progress_stats").splitlines())
+        return int(next(number for first, number, *_ in lines if first == name))
 
     def logs(self, lines=60):
         desk = self.directory / "desk.log"

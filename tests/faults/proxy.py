@@ -53,6 +53,23 @@ class Proxy:
         for end in pair:
             reset(end)
 
+    @contextlib.contextmanager
+    def cutting(self):
+        """Do that twenty times a second."""
+        stop = threading.Event()
+
+        def cut():
+            while not stop.wait(0.05):
+                self.cut_one()
+
+        cutter = threading.Thread(target=cut)
+        cutter.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            cutter.join()
+
     def cut_answers(self, *words):
         """Reset the next connection that says one of the words, once for each of them,
         after the server has done what it was told, and before anybody hears so.

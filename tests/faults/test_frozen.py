@@ -78,6 +78,7 @@ def test_it_wakes_while_the_next_attempt_runs(lab, measure):
     run.open()
     assert run.until("succeeded")["attempt"] == 2
     assert len(run.begins) == 2
+    assert lab.counted("writes_refused") > 0
 
 
 @pytest.mark.together

@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import threading
 import time
 from functools import partial
 
@@ -202,20 +201,12 @@ def test_many_short_tasks_in_the_outage(lab, measure, kind):
 
 def test_connections_are_cut_one_by_one(lab):
     """In the middle of every verb; each is sent again, and counts once."""
-    stop = threading.Event()
-
-    def cut():
-        while not stop.wait(0.05):
-            lab.proxy.cut_one()
-
     keys = itertools.count()
 
     def start(task, **kwargs):
         return insist(partial(lab.start, task, key=f"cut {next(keys)}", **kwargs))
 
-    cutter = threading.Thread(target=cut)
-    cutter.start()
-    try:
+    with lab.proxy.cutting():
         runs = []
         for _ in range(20):
             runs += [start("steps", n=30), start("retries_once", countdown=0)]
@@ -230,9 +221,6 @@ def test_connections_are_cut_one_by_one(lab):
         insist(cancelled.cancel)
         for run in runs:
             run.until_end()
-    finally:
-        stop.set()
-        cutter.join()
     assert {run.until_end()["state"] for run in runs} == {"succeeded"}
     assert cancelled.until_end()["state"] == "cancelled"
     assert paused.until_end()["state"] == "succeeded"
@@ -376,3 +364,4 @@ def test_a_duplicate_that_comes_in_the_outage():
         run.until_body(2)
         run.open()
         assert run.until_end()["state"] == "succeeded"
+        assert lab.counted("store_failures") > 0
