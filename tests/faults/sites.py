@@ -50,25 +50,61 @@ class Site(Lab):
         return int(pages) * 4096
 
 
+class FaultySite(Site):
+    """
+    Its web and its worker have the store behind the proxy, and the web the broker
+    behind another one.
+
+    The layer is "with the store", as the settings have it by default, or "apart".
+    """
+
+    def __init__(self, server="daphne", layer="with the store"):
+        super().__init__(server)
+        self.broker = Proxy(self.valkey.port)
+        self.env |= {
+            "REDIS_URL": f"redis://127.0.0.1:{self.proxy.port}/0",
+            "CELERY_BROKER_URL": self.valkey.url,
+            "CELERY_RESULT_BACKEND": self.valkey.url,
+            "CHANNEL_REDIS_URL": f"redis://127.0.0.1:{self.valkey.port}/1",
+            "PROGRESS_SESSION_INTERVAL": "1",
+            # A duplicate that comes while its run cannot be looked up would begin.
+            "FAULTS_VISIBILITY_TIMEOUT": "60",
+        }
+        if layer == "with the store":
+            del self.env["CHANNEL_REDIS_URL"]
+        through = f"redis://127.0.0.1:{self.broker.port}/0"
+        self.web_env["CELERY_BROKER_URL"] = through
+
+    def close(self):
+        super().close()
+        self.broker.close()
+
+    def mend(self):
+        super().mend()
+        self.broker.restore()
+        self.broker.cut()
+
+
 class Sites:
     """`with sites(server, layer) as site:` is one that is whole, and is left so; one
-    in which a scenario failed is not used again."""
+    in which a scenario failed is not used again. `kind` is what it is built as."""
 
     def __init__(self):
         self.open = {}
 
     @contextlib.contextmanager
-    def __call__(self, *which):
-        if which not in self.open:
-            self.open[which] = Site(*which).__enter__()
-        site = self.open[which]
+    def __call__(self, *which, kind=Site):
+        named = (kind, *which)
+        if named not in self.open:
+            self.open[named] = kind(*which).__enter__()
+        site = self.open[named]
         try:
             yield site
             site.nobody_stumbled(*site.workers)
             site.mend()
         except BaseException:
             print(site.logs(20))
-            self.open.pop(which).close()
+            self.open.pop(named).close()
             raise
 
     def close(self):

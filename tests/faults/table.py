@@ -126,12 +126,18 @@ ROWS = [
     ),
     Row(
         "the store restarted",
-        ("test_store.py::*", "test_valkey.py::*", "*::test_valkey_restarts*"),
+        (
+            *("test_store.py::*", "test_valkey.py::*", "*::test_valkey_restarts*"),
+            *("test_pages.py::test_the_store*", "test_pages.py::test_connections*"),
+            "test_pages.py::test_the_server_of_everything*",
+        ),
         {
+            "pages say so": "store *: pages say so",
             "restarted": "Valkey restarted*",
             "emptied": "Valkey emptied*",
             "unreachable": "store *: running again",
             "longest step of 0.02 s": "store *: longest step",
+            "pages move again": "store *: pages move again",
             "an end in the outage": "store *ended in the outage*",
             "out of memory": "store out of memory*",
             "1,000 short tasks told": "1000 short tasks*: all told",
@@ -139,10 +145,19 @@ ROWS = [
     ),
     Row("store and database both", ("*::test_store_and_*_are_both_away*",), {}),
     Row(
+        "the database unreachable",
+        ("test_pages.py::test_somebody_who_signed_in*",),
+        {"back": "database away: a page*"},
+    ),
+    Row(
         "the broker unreachable",
-        ("test_broker.py::*", "test_rabbitmq.py::test_a_start*"),
+        (
+            *("test_broker.py::*", "test_rabbitmq.py::test_a_start*"),
+            "test_pages.py::test_a_start_while*",
+        ),
         {
             "refused": "broker *: START is refused",
+            "36 at once": "broker *: START by *",
             "RabbitMQ": "RabbitMQ, broker *: START is refused",
         },
     ),

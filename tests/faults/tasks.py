@@ -122,9 +122,11 @@ def queries(self, n=20):
 
 
 @shared_task(bind=True)
-def gated(self, seconds=120.0):
+def gated(self, seconds=120.0, total=None):
     """Goes on until its gate is opened; survives its worker."""
     with noted(self) as body:
+        if total:
+            progress.set(0, total)
         through(self, seconds=seconds, body=body)
     return "done"
 
@@ -299,6 +301,7 @@ def polls(self):
     return "there"
 
 
+@startable()
 @shared_task(bind=True)
 def quick(self):
     with noted(self):
