@@ -7,22 +7,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from typing import Final, ParamSpec, TypeVar
 
-from django.db import close_old_connections, connections
+from django.db import OperationalError, close_old_connections, connections
 from django.utils import translation
 
 from channels_progress import history
 from channels_progress.ask import cancel, pause, resume
+from channels_progress.errors import ProgressError
 from channels_progress.layer import group
+from channels_progress.models import Run
 from channels_progress.read import active, get, listing, read, unavailable
+from channels_progress.run import Snapshot
 from channels_progress.start import Started, start, submit
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 THREAD_TIMEOUT: Final = 3.0  # s
+HISTORY_TIMEOUT: Final = 1.0  # s
 
 __all__ = [
     "Started",
@@ -57,6 +63,10 @@ _executor = ThreadPoolExecutor(
 )
 
 
+# Threads that no database can keep: what pages wait for.
+_readers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="progress-read")
+
+
 async def in_thread(
     function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
 ) -> T:
@@ -65,20 +75,49 @@ async def in_thread(
     It runs on threads of its own, so a store, database or broker that hangs cannot
     hold up the site's other work. Texts are in the coroutine's language.
     """
+    return await _in(_executor, partial(function, *args, **kwargs))
+
+
+async def _in(executor: ThreadPoolExecutor, function: Callable[[], T]) -> T:
     language = translation.get_language()
 
     def call() -> T:
-        close_old_connections()
-        try:
-            with translation.override(language):
-                return function(*args, **kwargs)
-        finally:
-            close_old_connections()
+        with translation.override(language):
+            return _with_connections(function)
 
-    future = asyncio.get_running_loop().run_in_executor(_executor, call)
+    future = asyncio.get_running_loop().run_in_executor(executor, call)
     try:
         return await asyncio.wait_for(future, THREAD_TIMEOUT)
     except TimeoutError as error:
         raise unavailable() from error
     except history.ERRORS as error:
         raise unavailable() from error
+
+
+def _with_connections(function: Callable[[], T]) -> T:
+    """In a thread that lives long."""
+    close_old_connections()
+    try:
+        return function()
+    finally:
+        close_old_connections()
+
+
+class Reader:
+    """Reads for pages that wait for the store, and for the history only for a moment:
+    a database that hangs counts as one that is down, as long as it does."""
+
+    def __init__(self) -> None:
+        self._rows: Future[dict[str, Run]] | None = None
+
+    async def read(self, ids: list[str]) -> dict[str, Snapshot | ProgressError]:
+        """As `read`, from a coroutine."""
+        return await _in(_readers, partial(read, ids, self._rows_of))
+
+    def _rows_of(self, ids: list[str]) -> dict[str, Run]:
+        if self._rows is None or self._rows.done():
+            look = partial(_with_connections, partial(history.read, ids))
+            self._rows = _executor.submit(look)
+            with suppress(TimeoutError):
+                return self._rows.result(HISTORY_TIMEOUT)
+        raise OperationalError("The database does not answer.")

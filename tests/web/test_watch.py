@@ -1,13 +1,14 @@
 """What viewers see when messages get lost and parts fail: the store's truth, soon."""
 
 import asyncio
+import threading
 import time
 from dataclasses import replace
 
 import pytest
 from channels.layers import channel_layers, get_channel_layer
 
-from channels_progress import layer, runs, watch
+from channels_progress import history, layer, runs, watch
 from channels_progress.errors import Unavailable
 from channels_progress.models import Run
 from channels_progress.read import unavailable
@@ -118,7 +119,9 @@ async def test_a_thousand_sockets_cost_one_encoding(watched, cookie, monkeypatch
 async def test_joins_that_wait_together_are_one_read(begun, configure, monkeypatch):
     configure(RECONCILE_INTERVAL=60)
     hand, asked, read = await begun(), [], runs.read
-    monkeypatch.setattr(runs, "read", lambda ids: asked.append(ids) or read(ids))
+    monkeypatch.setattr(
+        runs, "read", lambda ids, rows_of: asked.append(ids) or read(ids, rows_of)
+    )
     now = watch.current()
     await asyncio.gather(*(now.read(hand.run) for _ in range(50)))
     assert asked == [[hand.run]]
@@ -282,7 +285,7 @@ async def test_a_store_that_hangs_is_told_with_the_first_read_that_fails(
     tab, _ = watched
     failed = []
 
-    def hang(ids):
+    def hang(ids, rows_of):
         time.sleep(0.4)
         failed.append(ids)
         raise unavailable()
@@ -334,6 +337,25 @@ async def test_a_read_that_breaks_is_an_outage(begun, cookie, monkeypatch, caplo
         monkeypatch.setattr(runs, "read", read)
         assert (await tab.next())["state"] == "running"
     assert "could not be read" in caplog.text
+
+
+async def test_a_database_that_hangs_keeps_nobody_from_the_store(
+    watched, begun, cookie, monkeypatch
+):
+    """What has been silent for a while, the history is asked about."""
+    tab, hand = watched
+    silent, back = await begun(owner_of(cookie)), threading.Event()
+    store = get_store()
+    store.client.hset(store.key(silent.run), "seen", 1)
+    monkeypatch.setattr(history, "read", lambda ids: back.wait(30) and {})
+    try:
+        assert (await tab.watch(silent.run))["state"] == "lost"
+        since = time.monotonic()
+        hand.end()
+        assert (await tab.until(run=hand.run))["state"] == "succeeded"
+        assert time.monotonic() - since < 1
+    finally:
+        back.set()
 
 
 async def test_a_session_that_cannot_be_checked_has_not_ended(
