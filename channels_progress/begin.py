@@ -11,7 +11,7 @@ from contextlib import suppress
 from copy import copy
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from celery import Task
 from celery.exceptions import Ignore, Reject
@@ -104,6 +104,8 @@ class _Asking:
         self.request = task.request  # another thread, which asks late, has none
         self.nonce, self.mark, self.fresh = nonce(), lease.header.mark, nonce()
         self.is_late = False
+        self.unread = False
+        """Whether the history did not answer."""
 
     def postpone(self) -> None:
         """The body is to begin mute; not beside another of this very process."""
@@ -116,10 +118,13 @@ class _Asking:
         if time.monotonic() > _Asking.rest:
             self._row()  # which may know that the run is over
         if self._goes_on():
-            known = self.fresh if _redelivered(self.request) else ""
-            self._again(self.mark or known, conf.HEARTBEAT_INTERVAL)
-            raise Refused("only the store knows how it goes on")
+            self._wait("only the store knows how it goes on")
         self.lease.begin = self.late
+
+    def _wait(self, reason: str) -> NoReturn:
+        known = self.fresh if _redelivered(self.request) else ""
+        self._again(self.mark or known, conf.HEARTBEAT_INTERVAL)
+        raise Refused(reason)
 
     def _goes_on(self) -> bool:
         """Whether the body may have a cursor, which it would overwrite where it begins
@@ -216,6 +221,8 @@ class _Asking:
     def _make(self) -> Answer:
         """The store does not know the run: the history may, else it is made again."""
         header, row = self.lease.header, self._row()
+        if self.unread and self._goes_on():
+            self._wait("only the history knows whether it goes on")
         return self._call(
             make=True,
             epoch=secrets.token_hex(4),
@@ -231,8 +238,10 @@ class _Asking:
         header = self.lease.header
         try:
             row = history.read([header.run]).get(header.run)
+            self.unread = False
         except history.ERRORS as error:
             logger.warning("The history cannot be read for %s: %r", header.run, error)
+            self.unread = True
             _Asking.rest = time.monotonic() + REST
             return None
         if row is not None and history.over(row, header.hop):

@@ -364,6 +364,26 @@ def test_a_history_that_cannot_be_read_keeps_nothing_from_running(hand):
     wait_for(Run.objects.filter(pk=hand.id, state="succeeded").exists, "the row")
 
 
+def test_what_comes_again_waits_for_a_history_that_cannot_be_read(hand, quick, caplog):
+    """The store has lost the run, and the history alone knows of its end."""
+    closed(hand, "succeeded")
+    with hidden_table():
+        redeliver(hand, lambda task: pytest.fail("it ran"))
+        wait_for(lambda: caplog.text.count(f"{hand.id}] ignored") > 1, "it is put off")
+        assert hand.stored is None
+    dropped(hand, caplog, "succeeded")
+
+
+def test_what_has_a_cursor_waits_for_a_history_that_cannot_be_read(hand, quick, caplog):
+    Run.objects.create(id=hand.id, owner="o", task="core.late", cursor='{"row":4}')
+    cursors = []
+    with hidden_table():
+        deliver(hand, lambda task: cursors.append(progress.cursor), kind="poll")
+        wait_for(lambda: f"{hand.id}] ignored" in caplog.text, "it is put off")
+    finished(hand)
+    assert cursors == [{"row": 4}]
+
+
 class hidden_table:
     """The history cannot be read or written, by anybody."""
 
