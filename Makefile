@@ -24,7 +24,8 @@ help:
 	@echo "make oldest   the whole way with the oldest releases that may be installed"
 	@echo "make faults-all  break everything, with the real intervals (an hour, as root)"
 	@echo "make bench    measure it beside others (QUICK=1; ONLY='step latency')"
-	@echo "make chaos    break at random for SECONDS=300, as SEED=... says"
+	@echo "make chaos    break at random for SECONDS=300, as SEED=... says; the seed also"
+	@echo "              chooses SERVER=daphne or uvicorn, and LAYER=pubsub or core"
 
 run:
 	@$(if $(VENV),,bin/venv .venv requirements.txt)

@@ -79,6 +79,11 @@ class Process:
         status = Path(f"/proc/{self.pid}/status").read_text()
         return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
 
+    def memory(self):
+        """The resident size now, in MB."""
+        pages = Path(f"/proc/{self.pid}/statm").read_text().split()[1]
+        return int(pages) * 4096 / 1024**2
+
     def wait_ready(self, ready, what, timeout=PATIENCE):
         def check():
             assert self.running, f"{what} stopped:\n{self.output[-4000:]}"

@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
+from tests.client import FINISHED
 from tests.faults import journal
 from tests.stack import PATIENCE, ROOT, Stack, Worker, wait_for
 
@@ -164,6 +165,10 @@ class Run:
 
     def until_end(self, timeout=PATIENCE):
         return self.until("succeeded", "failed", "cancelled", timeout=timeout)
+
+    @property
+    def ended(self):
+        return bool(self.log) and self.log[-1][1]["state"] in FINISHED
 
     @property
     def seen_at(self):

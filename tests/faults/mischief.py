@@ -25,6 +25,8 @@ class Mischief:
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.pumps = {}
+        # The core layer's name for itself: the groups in Redis have it.
+        logger.info("This is the layer %s", getattr(self, "client_prefix", "pubsub"))
 
     async def receive(self, channel):
         if channel not in self.pumps:

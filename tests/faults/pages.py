@@ -105,7 +105,9 @@ class Page:
 
     def told(self, run):
         """When this page had sockets, and what it was told of a run, for a report."""
-        log = [(round(at, 1), e["state"], e["rev"]) for at, e in self.shown[run]]
+        log = [
+            (round(at, 1), e["state"], e["rev"]) for at, e in self.shown.get(run, ())
+        ]
         return f"{run} {log[-3:]}, opened {[round(t, 1) for t in self.opened]}"
 
     def since(self, moment, run):

@@ -2,7 +2,6 @@
 scenarios use, one after another."""
 
 import contextlib
-from pathlib import Path
 
 import redis
 
@@ -43,11 +42,6 @@ class Site(Lab):
         """The layer can be reached again, and the shared worker is there."""
         self.proxy.restore()
         self.proxy.cut()
-
-    def memory(self):
-        """Resident bytes of the web process."""
-        pages = Path(f"/proc/{self.web.pid}/statm").read_text().split()[1]
-        return int(pages) * 4096
 
 
 class FaultySite(Site):
