@@ -196,7 +196,8 @@ def test_a_message_comes_back_while_its_original_runs(lab, measure):
 def freeze(lab, owner, measure, **options):
     """A run whose worker is frozen, and shown as lost; and when that was."""
     worker = lab.hire(owner, concurrency=1, **options)
-    run = lab.start("gated", owner=owner)
+    # Its body does not give up meanwhile.
+    run = lab.start("gated", owner=owner, seconds=600.0)
     run.until_stepping()
     worker.freeze()
     frozen = time.monotonic()
