@@ -136,7 +136,6 @@ ROWS = [
             "restarted": "Valkey restarted*",
             "emptied": "Valkey emptied*",
             "unreachable": "store *: running again",
-            "longest step of 0.02 s": "store *: longest step",
             "pages move again": "store *: pages move again",
             "an end in the outage": "store *ended in the outage*",
             "out of memory": "store out of memory*",
