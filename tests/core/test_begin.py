@@ -628,6 +628,7 @@ def test_an_early_end_that_waits_for_the_database_may_be_needless(far, away, wri
     away.start()
     finished(far)
     written.fails = False
+    wait_for(lambda: written.early, "the row")
     get_recorder().drain(10)
     assert written.early == [False]
 
