@@ -179,6 +179,9 @@ elif DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
     DATABASES["default"]["OPTIONS"] = {
         "connect_timeout": 2,  # seconds
         "tcp_user_timeout": 2000,  # milliseconds
+        # One that has frozen with the question would be waited for for two hours.
+        "keepalives_idle": 5,  # seconds
+        "keepalives_interval": 2,
         **DATABASES["default"].get("OPTIONS", {}),
     }
 

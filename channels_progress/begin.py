@@ -96,8 +96,8 @@ class _Asking:
     """The begin of one message; it may be asked twice, and counts once."""
 
     rest = 0.0
-    """Until when nobody asks a history that did not answer, in an outage of the store
-    (monotonic seconds): its time is not spent for each message."""
+    """Until when nobody asks a history that did not answer (monotonic seconds): its
+    time is not spent for each message."""
 
     def __init__(self, task: Task[Any, Any], lease: Lease, store: Store) -> None:
         self.task, self.lease, self.store = task, lease, store
@@ -115,8 +115,7 @@ class _Asking:
             raise Refused("its body runs here, and the store cannot be asked")
         if here is not None and here.header.hop > self.lease.header.hop:
             raise Refused("a later message of its run has a body here")
-        if time.monotonic() > _Asking.rest:
-            self._row()  # which may know that the run is over
+        self._row()  # which may know that the run is over
         if self._goes_on():
             self._wait("only the store knows how it goes on")
         self.lease.begin = self.late
@@ -236,9 +235,11 @@ class _Asking:
     def _row(self) -> Run | None:
         """The history's, if it can be read; raises Ignore where the run is over."""
         header = self.lease.header
+        self.unread = time.monotonic() < _Asking.rest
+        if self.unread:
+            return None
         try:
             row = history.read([header.run]).get(header.run)
-            self.unread = False
         except history.ERRORS as error:
             logger.warning("The history cannot be read for %s: %r", header.run, error)
             self.unread = True

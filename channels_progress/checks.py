@@ -266,7 +266,8 @@ def _broker() -> Iterator[CheckMessage]:
         yield Info(
             "A RabbitMQ that is killed may lose a run that has just asked for a retry.",
             hint="Set 'confirm_publish' to True in broker_transport_options: the next "
-            "message is then kept before the last one is acknowledged.",
+            "message is then kept before the last one is acknowledged. Start workers "
+            "--without-gossip --without-heartbeat: else events are confirmed, too.",
             id=_id("I022"),
         )
     if not broker.startswith(("redis:", "rediss:", "valkey:", "sentinel:")):

@@ -25,7 +25,8 @@ PUBLISH_TIMEOUT: Final = 2.0  # s
 AT_ONCE: Final = 0.5  # s
 KEPT: Final = 10
 
-_failed = -math.inf  # when the broker last took no message, on the monotonic clock
+_failed = -math.inf
+"""When a broker that hangs last took no message (monotonic seconds)."""
 
 
 @cache
@@ -60,7 +61,7 @@ def publish(row: Run, hop: int, kind: Kind, queued: int) -> None:
         language=translation.get_language() or "",
     )
     task = current_app.tasks[row.task]
-    until, left = time.monotonic() + AT_ONCE, KEPT
+    until, left = time.monotonic() + AT_ONCE, KEPT if _is_amqp() else 0
     while True:
         try:
             with _producer() as producer:
@@ -91,15 +92,22 @@ def _producer() -> Iterator[Any]:
     does not wait for the broker as well."""
     global _failed
     came = time.monotonic()
-    pool = producers[connection()]
-    with pool.acquire(block=True, timeout=PUBLISH_TIMEOUT) as producer:
-        if _failed > came:
-            raise OperationalError("The broker took no message just now.")
+    producer = producers[connection()].acquire(block=True, timeout=PUBLISH_TIMEOUT)
+    if _failed > came:
+        producer.release()
+        raise OperationalError("The broker took no message just now.")
+    taken = time.monotonic()
+    with producer:
         try:
             yield producer
-        except Exception:
-            _failed = time.monotonic()
-            if connection().transport.driver_type == "amqp":
+        except OperationalError:
+            if time.monotonic() - taken > AT_ONCE:
+                _failed = time.monotonic()
+            if _is_amqp():
                 # Its farewell would wait for a broker that hangs, twice.
                 producer.connection.collect()
             raise
+
+
+def _is_amqp() -> bool:
+    return bool(connection().transport.driver_type == "amqp")

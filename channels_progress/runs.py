@@ -6,9 +6,9 @@ Everything here blocks, for a bounded time; coroutines call it through `in_threa
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from functools import partial
 from typing import Final, ParamSpec, TypeVar
 
@@ -29,6 +29,7 @@ T = TypeVar("T")
 
 THREAD_TIMEOUT: Final = 3.0  # s
 HISTORY_TIMEOUT: Final = 1.0  # s
+GIVEN_UP: Final = 30.0  # s; an answer may never come, where a new question has one
 
 __all__ = [
     "Started",
@@ -58,13 +59,14 @@ def _keep_files_open() -> None:
             connection.settings_dict = lasting
 
 
-_executor = ThreadPoolExecutor(
-    max_workers=8, thread_name_prefix="progress", initializer=_keep_files_open
-)
+def _threads(number: int, name: str) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(number, name, _keep_files_open)
 
 
-# Threads that no database can keep: what pages wait for.
-_readers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="progress-read")
+_executor = _threads(8, "progress")
+# What pages wait for has threads that neither a database nor a broker can keep.
+_readers = _threads(2, "progress-read")
+_lookers = _threads(8, "progress-history")
 
 
 async def in_thread(
@@ -95,7 +97,7 @@ async def _in(executor: ThreadPoolExecutor, function: Callable[[], T]) -> T:
 
 
 def _with_connections(function: Callable[[], T]) -> T:
-    """In a thread that lives long."""
+    """Call it without the connections that its thread has kept for too long."""
     close_old_connections()
     try:
         return function()
@@ -105,19 +107,24 @@ def _with_connections(function: Callable[[], T]) -> T:
 
 class Reader:
     """Reads for pages that wait for the store, and for the history only for a moment:
-    a database that hangs counts as one that is down, as long as it does."""
+    a database that takes longer counts as one that is down."""
 
     def __init__(self) -> None:
-        self._rows: Future[dict[str, Run]] | None = None
+        self._look: Future[dict[str, Run]] | None = None
+        self._looked = 0.0
 
     async def read(self, ids: list[str]) -> dict[str, Snapshot | ProgressError]:
         """As `read`, from a coroutine."""
         return await _in(_readers, partial(read, ids, self._rows_of))
 
     def _rows_of(self, ids: list[str]) -> dict[str, Run]:
-        if self._rows is None or self._rows.done():
-            look = partial(_with_connections, partial(history.read, ids))
-            self._rows = _executor.submit(look)
-            with suppress(TimeoutError):
-                return self._rows.result(HISTORY_TIMEOUT)
-        raise OperationalError("The database does not answer.")
+        now = time.monotonic()
+        hangs = self._look is not None and not self._look.done()
+        if hangs and now - self._looked < GIVEN_UP:
+            raise OperationalError("The database does not answer.")
+        look = _lookers.submit(partial(_with_connections, partial(history.read, ids)))
+        self._look, self._looked = look, now
+        try:
+            return look.result(HISTORY_TIMEOUT)
+        except TimeoutError as error:
+            raise OperationalError("The database does not answer.") from error

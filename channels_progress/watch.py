@@ -46,7 +46,7 @@ class Watch:
         self._slots: list[set[Seat]] = [set() for _ in range(SLOTS)]
         self._seated = 0
         self._ear = Ear(self._heard, self._joined)
-        self._runs = runs.Reader()
+        self._source = runs.Reader()
         self.starts = Gate()
         self._asked: dict[str, asyncio.Future[Snapshot | ProgressError]] = {}
         self._reader: asyncio.Task[None] | None = None
@@ -287,7 +287,7 @@ class Watch:
 
     async def _read(self, ids: list[str]) -> dict[str, Snapshot | ProgressError]:
         try:
-            return await self._runs.read(ids)
+            return await self._source.read(ids)
         except ProgressError as error:
             return dict.fromkeys(ids, error)
         except Exception:  # nobody may be kept waiting for an answer

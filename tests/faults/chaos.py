@@ -31,7 +31,9 @@ STEP = 0.02  # seconds, as tasks.py has it
 VIEWERS = 12
 POOLS = ["prefork", "prefork", "threads", "gevent"]
 AT_ONCE = 16  # unfinished runs
-PATIENCE = 120.0  # seconds for everything to end after the last fault
+# Seconds for everything to end after the last fault: a dead worker's message comes
+# back, and has the whole body once more.
+PATIENCE = 100.0 + 3 * VISIBILITY_TIMEOUT
 # Seconds without message and body after which neither will come: a message that was
 # just then between queue and worker would have come back.
 GONE = LOST_AFTER + 2 * VISIBILITY_TIMEOUT
@@ -198,11 +200,11 @@ def run(seed, seconds, server=None, layer=None):
         chaos = Chaos(lab, seed, seconds)
         asyncio.run(chaos.play())
         ends = Counter(run.log[-1][1]["state"] for run in chaos.runs)
-        parked = lab.parked()
+        refused = lab.refused()
     how = ", ".join(f"{number} {state}" for state, number in sorted(ends.items()))
     print(
         f"{what}: {len(chaos.runs)} runs ({how}), {VIEWERS} viewers, "
-        f"{chaos.injected.total()} faults injected, {parked} messages parked, "
+        f"{chaos.injected.total()} faults injected, {refused} messages refused, "
         f"{len(chaos.lost)} runs lost by the broker and cancelled, "
         f"{len(chaos.growth)} things grown, {chaos.wrong} wrong last envelopes, "
         f"longest time to truth {chaos.longest:.1f} s of {TRUTH:g} s"

@@ -65,8 +65,8 @@ class ChaosLab(Lab):
         """Its messages in the broker."""
         return journal.messages_of(self.broker.client, run.id)
 
-    def parked(self):
-        """How often a message came while the body of an earlier one ran."""
+    def refused(self):
+        """How many messages had no body: it ran already, or its run was over."""
         logs = self.directory.glob("*.log")
         return sum(log.read_text(errors="replace").count("] ignored") for log in logs)
 
@@ -90,7 +90,9 @@ class ChaosLab(Lab):
 
     def groups(self):
         """Those that the web process is in; a killed one stays in its own for a day."""
-        web = self.web.output.rpartition("This is the layer ")[2].split(maxsplit=1)[0]
+        _, found, web = self.web.output.rpartition("This is the layer ")
+        assert found, self.web.output
+        web = web.split(maxsplit=1)[0]
         members = [
             member
             for group in self.layer.scan_iter("asgi:group:*")

@@ -142,6 +142,8 @@ class Damage:
 
     async def pause_and_resume_a_run(self):
         run = await self.ask("pause")
+        if run is None:
+            return
         self.paused.add(run)
         await self.some_time(0.1, 2)
         await self.ask("resume", run)

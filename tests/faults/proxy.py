@@ -102,6 +102,7 @@ class Proxy:
     def restore(self):
         """All is well for new connections; a blackholed one stays as it is."""
         self.refusing = self.swallowing = self.late = False
+        self.doomed = set()
         self.open.set()
 
     def close(self):

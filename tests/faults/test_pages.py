@@ -200,6 +200,7 @@ async def test_connections_are_cut_one_by_one(which, sites, measure):
                 states = {e["state"] for log in page.shown.values() for _, e in log}
                 assert states <= {"queued", "running", "succeeded"}  # never lost
                 assert page.codes == []
+                assert {e["code"] for e in page.errors} <= {"unavailable"}
             assert {len(run.begins) for run in runs} == {1}
 
 

@@ -38,9 +38,14 @@ def test_an_empty_variable_is_as_good_as_none(read):
 def test_a_database_that_hangs_is_one_that_is_down(read):
     url = "postgres://u:p@db.example/app"
     options = read(DATABASE_URL=url)["DATABASES"]["default"]["OPTIONS"]
-    assert options == {"connect_timeout": 2, "tcp_user_timeout": 2000}
+    assert options == {
+        "connect_timeout": 2,
+        "tcp_user_timeout": 2000,
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+    }
     other = read(DATABASE_URL=f"{url}?connect_timeout=9")["DATABASES"]["default"]
-    assert other["OPTIONS"] == {"connect_timeout": 9, "tcp_user_timeout": 2000}
+    assert other["OPTIONS"] == options | {"connect_timeout": 9}
 
 
 def test_a_port_moves_its_store_along(read):

@@ -65,8 +65,8 @@ def test_the_first_snapshot_is_the_stores():
 @given(st.data())
 def test_whatever_becomes_of_messages_nothing_goes_back_and_a_read_is_the_truth(data):
     """A run is told in epochs, its store emptied between them; each revision is
-    published. Messages are lost, doubled and come in any order; reads come in theirs,
-    or say by what was heard meanwhile that they are old."""
+    published. Messages are lost, doubled and come in any order; what is read is the
+    truth at that moment."""
     seen, told, shown = None, [], []
     for epoch in "abc"[: data.draw(st.integers(1, 3))]:
         for rev in range(1, data.draw(st.integers(2, 6))):

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from channels.layers import channel_layers, get_channel_layer
+from django.db import OperationalError
 
 from channels_progress import history, layer, runs, watch
 from channels_progress.errors import Unavailable
@@ -354,6 +355,28 @@ async def test_a_database_that_hangs_keeps_nobody_from_the_store(
         hand.end()
         assert (await tab.until(run=hand.run))["state"] == "succeeded"
         assert time.monotonic() - since < 1
+    finally:
+        back.set()
+
+
+def test_a_question_that_the_database_never_answers_is_asked_anew(monkeypatch):
+    asked, back = [], threading.Event()
+
+    def look(ids):
+        asked.append(ids)
+        return back.wait(30) and {} if len(asked) == 1 else {}
+
+    monkeypatch.setattr(history, "read", look)
+    monkeypatch.setattr(runs, "HISTORY_TIMEOUT", 0.05)
+    reader = runs.Reader()
+    try:
+        for _ in range(2):
+            with pytest.raises(OperationalError):
+                reader._rows_of(["a"])
+        assert asked == [["a"]]
+        monkeypatch.setattr(runs, "GIVEN_UP", 0)
+        monkeypatch.setattr(runs, "HISTORY_TIMEOUT", 10)
+        assert reader._rows_of(["b"]) == {}
     finally:
         back.set()
 
