@@ -106,14 +106,16 @@ class Ear:
         try:
             async with asyncio.timeout(LAYER_TIMEOUT):
                 if run in self._wanted:
-                    await layer.group_add(group, self._channel)
+                    # Where no answer comes, it may be one to leave all the same.
                     self._joined.add(run)
+                    await layer.group_add(group, self._channel)
                     self._on_joined(run)
                 else:
-                    self._joined.discard(run)
                     await layer.group_discard(group, self._channel)
+                    self._joined.discard(run)
         except Exception as error:  # layers raise what their servers' clients raise
             self._failed.add(run)
+            self._doubted.add(run)
             if isinstance(error, RuntimeError):  # the layer was flushed: a new channel
                 self._reset()
             logger.debug(
