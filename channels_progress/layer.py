@@ -23,7 +23,7 @@ from channels_progress.run import HEAD, Snapshot
 
 logger = logging.getLogger("channels_progress")
 
-SEND_TIMEOUT: Final = 2.0  # s
+SEND_TIMEOUT: Final = 1.0  # s; meanwhile a worker tells the store nothing else
 HEAD_FIELDS: Final = (*HEAD, "now")
 
 
@@ -77,6 +77,7 @@ async def _send(id: str, message: dict[str, Any]) -> None:
             return
         except Exception as error:  # a layer raises what it likes; reconcile covers it
             # The first send after a cut connection always fails.
-            if last:
+            if last or isinstance(error, TimeoutError):
                 counters.bump("messages_dropped")
                 logger.info("A message of run %s was lost: %s", id, told(error))
+                return

@@ -29,6 +29,7 @@ from channels_progress.threads import spawn
 logger = logging.getLogger("channels_progress")
 
 BACKOFF: Final = (0.1, 2.0)  # s, first and longest pause of a store that is down
+HUSH: Final = 2.0  # s without messages, where the layer hangs: the store comes first
 
 
 class Reporter:
@@ -44,12 +45,13 @@ class Reporter:
         """What could not be written before: each raises as long as it cannot."""
         self.catching_up = False
         """Whether these are being written just now."""
+        self._express = Express()
         self._wake: SimpleQueue[Any] = SimpleQueue()
         self._started = False
         self._thread = 0
         self._lock = threading.Lock()
         self._pause = 0.0
-        self._resting = 0.0
+        self._resting = self._hushed = 0.0
 
     # -- Called by tasks ----------------------------------------------------------
 
@@ -119,7 +121,7 @@ class Reporter:
 
     def _run(self) -> None:
         self._thread = threading.get_native_id()
-        loop, express = asyncio.new_event_loop(), Express()
+        loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
         waiting: list[threading.Event] = []
         while True:
@@ -127,8 +129,8 @@ class Reporter:
             waiting += asked
             try:
                 messages += self._tick()
-                if messages and not express.send(loop, messages):
-                    loop.run_until_complete(layer.send(messages))
+                if messages:
+                    self._send(loop, messages)
             except Exception:  # the thread must outlive whatever it meets
                 logger.exception("The reporter met an error and goes on.")
                 self._resting = time.monotonic() + 1
@@ -136,6 +138,20 @@ class Reporter:
                 for done in waiting:
                     done.set()
                 waiting.clear()
+
+    def _send(
+        self, loop: asyncio.AbstractEventLoop, messages: Sequence[Snapshot]
+    ) -> None:
+        """Send group messages, but for a while after some that were not taken."""
+        began = time.monotonic()
+        if began < self._hushed:
+            counters.bump("messages_dropped", len(messages))
+            return
+        if not self._express.send(loop, messages):
+            loop.run_until_complete(layer.send(messages))
+        now = time.monotonic()
+        if now - began >= layer.SEND_TIMEOUT:
+            self._hushed = now + HUSH
 
     def _listen(self) -> tuple[list[Snapshot], list[threading.Event]]:
         """Wait for a wake-up or the next due time; then everything that waits."""

@@ -1,6 +1,7 @@
 """The background thread: its throttle, its beats, and what it does in an outage."""
 
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -431,6 +432,28 @@ def test_a_layer_that_is_down_loses_messages_and_counts_them(far, settings, capl
     layer.tell(far.id)
     assert counters.read()["messages_dropped"] == before + 1
     assert "was lost" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["pubsub.RedisPubSub", "core.Redis"])
+def test_a_layer_that_hangs_holds_up_the_store_for_a_moment(attempt, settings, kind):
+    """Once, and not with each message."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        host = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+        hangs = {
+            "BACKEND": f"channels_redis.{kind}ChannelLayer",
+            "CONFIG": {"hosts": [host]},
+        }
+        settings.CHANNEL_LAYERS = {**settings.CHANNEL_LAYERS, "hangs": hangs}
+        set_intervals(settings, CHANNEL_LAYER="hangs", REPORT_INTERVAL=0.05)
+        dropped = counters.read()["messages_dropped"]
+        since = time.monotonic()
+        for n in range(1, 6):
+            attempt.progress.advance()
+            attempt.wait(n)
+        assert time.monotonic() - since < 2 * layer.SEND_TIMEOUT
+        wait_for(
+            lambda: counters.read()["messages_dropped"] >= dropped + 4, "they count"
+        )
 
 
 def test_a_fork_has_no_part_in_the_outage(monkeypatch):

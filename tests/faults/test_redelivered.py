@@ -5,7 +5,7 @@ import time
 import pytest
 
 from tests.faults.lab import BEAT, LOST_AFTER, within
-from tests.stack import wait_for
+from tests.stack import PATIENCE, wait_for
 
 pytestmark = pytest.mark.together(lab="impatient_lab")
 VISIBILITY_TIMEOUT = 5.0  # seconds
@@ -28,7 +28,9 @@ def test_the_body_never_runs_twice_at_once(lab, pool):
     run.until_stepping()
     if pool == "solo":
         worker = lab.hire(owner, pool)
-    wait_for(lambda: parked(worker) >= 2, "the duplicate came twice")
+    # The first copy is put aside for LOST_AFTER.
+    patience = PATIENCE + 2 * LOST_AFTER
+    wait_for(lambda: parked(worker) >= 2, "the duplicate came twice", patience)
     run.open()
     end = run.until("succeeded")
     assert end["attempt"] == 1
