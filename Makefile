@@ -22,7 +22,7 @@ help:
 	@echo "make test     run every test"
 	@echo "make firefox  walk through the site in Firefox, if that is installed"
 	@echo "make oldest   the whole way with the oldest releases that may be installed"
-	@echo "make faults-all  break everything, with the real intervals (an hour, as root)"
+	@echo "make faults-all  break everything, with the real intervals (90 minutes, as root)"
 	@echo "make bench    measure it beside others (QUICK=1; ONLY='step latency')"
 	@echo "make chaos    break at random for SECONDS=300, as SEED=... says; the seed also"
 	@echo "              chooses SERVER=daphne or uvicorn, and LAYER=pubsub or core"
