@@ -359,6 +359,7 @@ async def test_a_database_that_hangs_keeps_nobody_from_the_store(
         back.set()
 
 
+@pytest.mark.django_db
 def test_a_question_that_the_database_never_answers_is_asked_anew(monkeypatch):
     asked, back = [], threading.Event()
 
