@@ -183,6 +183,7 @@ async def it_expires(person):
     worker.freeze()
     await person.look_at("expires", begun=False)
     await person.sees(state="queued")
+    await asyncio.sleep(0.3)  # what expires, expires with time
     worker.thaw()
     await person.sees_why("It was not begun in time.", state="cancelled")
 
