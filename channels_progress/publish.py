@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final
 
 from celery import current_app
@@ -61,24 +61,21 @@ def publish(row: Run, hop: int, kind: Kind, queued: int) -> None:
         language=translation.get_language() or "",
     )
     task = current_app.tasks[row.task]
+    send = partial(
+        task.apply_async,
+        kwargs=row.kwargs,
+        task_id=row.pk,
+        # Nobody waits here for Celery's result: it would be subscribed to, and a
+        # backend that is down would block for 20 s. The header tells the worker.
+        headers={**header.as_headers(), "ignore_result": bool(task.ignore_result)},
+        ignore_result=True,
+        retry=False,
+    )
     until, left = time.monotonic() + AT_ONCE, KEPT if _is_amqp() else 0
     while True:
         try:
             with _producer() as producer:
-                task.apply_async(
-                    kwargs=row.kwargs,
-                    task_id=row.pk,
-                    # Nobody waits here for Celery's result: it would be subscribed to,
-                    # and a backend that is down would block for 20 s. The header tells
-                    # the worker.
-                    headers={
-                        **header.as_headers(),
-                        "ignore_result": bool(task.ignore_result),
-                    },
-                    ignore_result=True,
-                    producer=producer,
-                    retry=False,
-                )
+                send(producer=producer)
             return
         except OperationalError:  # published or not: what is there twice begins once
             left -= 1

@@ -15,7 +15,7 @@ from celery.contrib.testing.worker import start_worker
 from django.db import connection
 
 from CeleryProgressbar.celery import app
-from channels_progress import catalogue, express, progress, runs
+from channels_progress import begin, catalogue, express, progress, runs
 from channels_progress.models import Run
 from channels_progress.reporter import get_reporter
 from channels_progress.store import get_store
@@ -104,6 +104,12 @@ def worker(valkey, django_db_setup, django_db_blocker):
     for consumer in gc.get_objects():
         if type(consumer) is ResultConsumer:
             consumer.subscribed_to.clear()
+
+
+@pytest.fixture(autouse=True)
+def no_rest(monkeypatch):
+    """A history that one test has taken away is there for the next one."""
+    monkeypatch.setattr(begin._Asking, "rest", 0.0)
 
 
 @pytest.fixture

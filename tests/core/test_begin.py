@@ -18,7 +18,7 @@ from celery.result import AsyncResult
 from django.db import OperationalError, connection
 
 from CeleryProgressbar.celery import app
-from channels_progress import Superseded, history, progress, reporter, runs
+from channels_progress import Superseded, begin, history, progress, reporter, runs
 from channels_progress.begin import dead
 from channels_progress.bury import bury
 from channels_progress.current import Progress
@@ -372,6 +372,28 @@ def test_what_comes_again_waits_for_a_history_that_cannot_be_read(hand, quick, c
         wait_for(lambda: caplog.text.count(f"{hand.id}] ignored") > 1, "it is put off")
         assert hand.stored is None
     dropped(hand, caplog, "succeeded")
+
+
+def test_a_history_that_cannot_be_read_is_asked_once_for_many(store, play, monkeypatch):
+    """The store answers, and says that their workers are silent."""
+    asked = []
+
+    def fail(ids):
+        asked.append(ids)
+        raise OperationalError("the database hangs")
+
+    hands = [Hand(store) for _ in range(3)]
+    monkeypatch.setattr(begin, "REST", 60)
+    with monkeypatch.context() as broken:
+        broken.setattr(history, "read", fail)
+        for hand in hands:
+            hand.create()
+            redeliver(hand, lambda task: None)
+        for hand in hands:
+            wait_for(
+                lambda h=hand: h.stored.snapshot.state == "succeeded", "it has run"
+            )
+    assert len(asked) == 1
 
 
 def test_what_has_a_cursor_waits_for_a_history_that_cannot_be_read(hand, quick, caplog):

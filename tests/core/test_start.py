@@ -365,21 +365,37 @@ def test_a_result_backend_that_is_down_holds_up_no_start(quiet, monkeypatch):
     assert begin().snapshot.state == "queued"
 
 
-def test_connections_that_a_restart_of_the_broker_has_cut_refuse_no_start(
-    quiet, monkeypatch
-):
-    """Redis's come back by themselves; what RabbitMQ's say, kombu says of them."""
-    send, cut = Producer.publish, iter(range(3))
+@pytest.fixture
+def cut(monkeypatch):
+    """Three connections are cut; kombu says of them what it says of RabbitMQ's."""
+    send, said = Producer.publish, []
 
     def publish_or_break(*args, **kwargs):
-        if next(cut, None) is not None:
-            raise OperationalError("Server unexpectedly closed connection")
+        if len(said) < 3:
+            said.append("Server unexpectedly closed connection")
+            raise OperationalError(said[-1])
         return send(*args, **kwargs)
 
     monkeypatch.setattr(Producer, "publish", publish_or_break)
+    return said
+
+
+def test_connections_that_a_restart_of_rabbitmq_has_cut_refuse_no_start(
+    quiet, monkeypatch, cut
+):
     monkeypatch.setattr(publish, "_is_amqp", lambda: True)
     assert begin().snapshot.state == "queued"
-    assert quiet() == 1
+    assert (quiet(), len(cut)) == (1, 3)
+
+
+def test_what_redis_says_at_once_is_not_asked_again(quiet, cut):
+    """Its connections come back by themselves. And nobody has waited in vain, for whom
+    others need not wait."""
+    before = publish._failed
+    with pytest.raises(Unavailable):
+        begin()
+    assert (quiet(), len(cut)) == (0, 1)
+    assert publish._failed == before
 
 
 def test_another_broker_waits_no_longer(broker):
