@@ -36,15 +36,14 @@ class ChaosLab(Lab):
         self.layer_proxy = Proxy(self.valkey.port)
         self.broker_proxy = Proxy(self.broker.port)
         self.proxies = self.store_proxy, self.layer_proxy, self.broker_proxy
-        broker = f"redis://127.0.0.1:{self.broker_proxy.port}/0"
         through = {
-            "CELERY_BROKER_URL": broker,
-            "CELERY_RESULT_BACKEND": broker,
-            "CHANNEL_REDIS_URL": f"redis://127.0.0.1:{self.layer_proxy.port}/1",
+            "CELERY_BROKER_URL": self.broker_proxy.redis_url(),
+            "CELERY_RESULT_BACKEND": self.broker_proxy.redis_url(),
+            "CHANNEL_REDIS_URL": self.layer_proxy.redis_url(1),
         }
         self.desk.env |= through
         self.env |= through
-        self.env["REDIS_URL"] = f"redis://127.0.0.1:{self.store_proxy.port}/0"
+        self.env["REDIS_URL"] = self.store_proxy.redis_url()
 
     def __enter__(self):
         self.broker.start()

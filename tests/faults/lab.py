@@ -170,6 +170,24 @@ class Run:
     def ended(self):
         return bool(self.log) and self.log[-1][1]["state"] in FINISHED
 
+    def until_lost(self, measure, what, since):
+        """Every viewer sees in time that nothing was heard of its worker, `since`."""
+        self.until("lost")
+        measure(f"{what}: lost", self.seen_at - since, within(LOST_AFTER + 4))
+
+    def is_lost_for_who_comes_later(self):
+        later = self.now()
+        assert later["state"] == "lost"
+        assert later["now"] - later["seen"] > LOST_AFTER * 1000
+        return True
+
+    def succeeds(self, attempt, gate="go"):
+        """Once its gate is open: with this attempt, and one body at a time."""
+        self.open(gate)
+        assert self.until("succeeded")["attempt"] == attempt
+        assert self.bodies_at_once() == 1
+        return True
+
     @property
     def seen_at(self):
         """When the envelope that `until` found last was first seen."""

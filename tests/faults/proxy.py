@@ -34,6 +34,10 @@ class Proxy:
         self.connections = 0
         threading.Thread(target=self._accept, daemon=True).start()
 
+    def redis_url(self, database=0):
+        """Of what is behind it, where that is Redis."""
+        return f"redis://127.0.0.1:{self.port}/{database}"
+
     # --- Faults ---
 
     def cut(self):

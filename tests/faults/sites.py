@@ -21,7 +21,7 @@ class Site(Lab):
         super().__init__(server=server, env=env, web_env=web_env)
         self.concurrency = concurrency
         self.proxy = Proxy(self.valkey.port)
-        self.env["CHANNEL_REDIS_URL"] = f"redis://127.0.0.1:{self.proxy.port}/1"
+        self.env["CHANNEL_REDIS_URL"] = self.proxy.redis_url(1)
         self.layer = redis.Redis(port=self.valkey.port, db=1)
 
     def __enter__(self):
@@ -46,37 +46,43 @@ class Site(Lab):
 
 class FaultySite(Site):
     """
-    Its web and its worker have the store behind the proxy, and the web the broker
-    behind another one.
+    Its web and its worker have the store behind a proxy of its own, and the web the
+    broker.
 
     The layer is "with the store", as the settings have it by default, or "apart".
     """
 
-    def __init__(self, server="daphne", layer="with the store"):
-        super().__init__(server)
-        self.broker = Proxy(self.valkey.port)
+    def __init__(
+        self,
+        server="daphne",
+        layer="with the store",
+        *,
+        visibility_timeout=60,
+        **kwargs,
+    ):
+        super().__init__(server, **kwargs)
+        self.store, self.broker = Proxy(self.valkey.port), Proxy(self.valkey.port)
         self.env |= {
-            "REDIS_URL": f"redis://127.0.0.1:{self.proxy.port}/0",
+            "REDIS_URL": self.store.redis_url(),
             "CELERY_BROKER_URL": self.valkey.url,
             "CELERY_RESULT_BACKEND": self.valkey.url,
-            "CHANNEL_REDIS_URL": f"redis://127.0.0.1:{self.valkey.port}/1",
             "PROGRESS_SESSION_INTERVAL": "1",
-            # A duplicate that comes while its run cannot be looked up would begin.
-            "FAULTS_VISIBILITY_TIMEOUT": "60",
+            "FAULTS_VISIBILITY_TIMEOUT": str(visibility_timeout),
         }
         if layer == "with the store":
             del self.env["CHANNEL_REDIS_URL"]
-        through = f"redis://127.0.0.1:{self.broker.port}/0"
-        self.web_env["CELERY_BROKER_URL"] = through
+        self.web_env["CELERY_BROKER_URL"] = self.broker.redis_url()
 
     def close(self):
         super().close()
+        self.store.close()
         self.broker.close()
 
     def mend(self):
         super().mend()
-        self.broker.restore()
-        self.broker.cut()
+        for proxy in (self.store, self.broker):
+            proxy.restore()
+            proxy.cut()
 
 
 class Sites:

@@ -17,8 +17,7 @@ class FaultyBroker(Lab):
     def __init__(self):
         super().__init__()
         self.proxy = Proxy(self.valkey.port)
-        through = f"redis://127.0.0.1:{self.proxy.port}/0"
-        self.desk.env |= self.env | {"CELERY_BROKER_URL": through}
+        self.desk.env |= self.env | {"CELERY_BROKER_URL": self.proxy.redis_url()}
 
     def close(self):
         super().close()

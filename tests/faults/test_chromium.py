@@ -10,9 +10,8 @@ from playwright.async_api import expect
 from tests.browser.conftest import bar, part, press_start, runs_of, verb
 from tests.client import FINISHED
 from tests.conftest import chromium
-from tests.faults.lab import REAL
-from tests.faults.proxy import Proxy
-from tests.faults.sites import Site
+from tests.faults.lab import REAL, VISIBILITY_TIMEOUT
+from tests.faults.sites import FaultySite
 
 PATIENCE = 100_000  # ms
 
@@ -23,30 +22,6 @@ document.addEventListener("progress:change", ({ target, detail }) => {
   if (target.closest("main")) window.shown.push(detail);
 });
 """
-
-
-class FrailSite(Site):
-    """Everybody reaches the store through a proxy, and the web the broker through one;
-    workers have the broker for themselves."""
-
-    def __init__(self):
-        super().__init__(concurrency=2)
-        self.store, self.broker = (Proxy(self.valkey.port) for _ in range(2))
-        store, broker = (
-            f"redis://127.0.0.1:{proxy.port}/0" for proxy in (self.store, self.broker)
-        )
-        self.env |= {
-            "REDIS_URL": store,
-            "CELERY_BROKER_URL": self.valkey.url,
-            "CELERY_RESULT_BACKEND": self.valkey.url,
-        }
-        self.desk.env |= self.env
-        self.web_env["CELERY_BROKER_URL"] = broker
-
-    def close(self):
-        super().close()
-        self.store.close()
-        self.broker.close()
 
 
 class Person:
@@ -340,7 +315,10 @@ NIGHT = (
     ],
 )
 async def test_the_page_says_what_is_true(scenarios):
-    with FrailSite() as lab:
+    site = FaultySite(
+        layer="apart", concurrency=2, visibility_timeout=VISIBILITY_TIMEOUT
+    )
+    with site as lab:
         async with chromium() as browser:
             context = await browser.new_context(base_url=lab.url, locale="en")
             await context.add_init_script(RECORD)

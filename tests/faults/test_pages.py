@@ -62,10 +62,18 @@ def moves(run, since):
     return condition
 
 
-async def moving(lab, visitor, number=5):
-    """A run, and pages that will show it."""
-    run = await start(lab, visitor, "gated", total=TOTAL)
-    return run, [Page(visitor, [run.id]) for _ in range(number)]
+@contextlib.asynccontextmanager
+async def watching(which, sites, prepare=None):
+    """A site, and a visitor whose pages show a run that moves, and ends well."""
+    with sites(*which, kind=FaultySite) as lab:
+        async with arrived(lab.url) as (visitor,):
+            run = await start(lab, visitor, "gated", total=TOTAL)
+            if prepare:
+                await prepare(visitor)
+            async with opened([Page(visitor, [run.id]) for _ in range(5)]) as pages:
+                await all_pages(pages, moves(run, 0))
+                yield lab, visitor, run, pages
+                await end_well(run, pages)
 
 
 async def end_well(run, pages):
@@ -84,37 +92,26 @@ async def end_well(run, pages):
 @in_every_way
 async def test_the_store_is_away(which, kind, sites, measure):
     """Who comes meanwhile is told so as well."""
-    with sites(*which, kind=FaultySite) as lab:
-        async with arrived(lab.url) as (visitor,):
-            run, pages = await moving(lab, visitor)
-            async with opened(pages):
-                await all_pages(pages, moves(run, 0))
-                with away(lab.proxy, kind):
-                    gone = time.monotonic()
-                    await all_pages(pages, lambda page: page.errors)
-                    measure(
-                        f"store {kind}: pages say so",
-                        time.monotonic() - gone,
-                        within(6),
-                    )
-                    late = await Page(visitor, [run.id]).open()
-                    pages.append(late)
-                    await late.until(lambda page: page.errors)
-                    assert (await visitor.run(run.id)).status_code == 503
-                    # The length of the outage is what is tested.
-                    await asyncio.sleep(gone + OUTAGE - time.monotonic())
-                    assert not late.shown
-                back = time.monotonic()
-                await all_pages(pages, moves(run, back))
-                measure(
-                    f"store {kind}: pages move again",
-                    time.monotonic() - back,
-                    within(TRUTH),
-                )
-                await end_well(run, pages)
-            for page in pages:
-                assert {error["code"] for error in page.errors} == {"unavailable"}
-                assert page.codes == []
+    async with watching(which, sites) as (lab, visitor, run, pages):
+        with away(lab.store, kind):
+            gone = time.monotonic()
+            await all_pages(pages, lambda page: page.errors)
+            measure(f"store {kind}: pages say so", time.monotonic() - gone, within(6))
+            late = await Page(visitor, [run.id]).open()
+            pages.append(late)
+            await late.until(lambda page: page.errors)
+            assert (await visitor.run(run.id)).status_code == 503
+            # The length of the outage is what is tested.
+            await asyncio.sleep(gone + OUTAGE - time.monotonic())
+            assert not late.shown
+        back = time.monotonic()
+        await all_pages(pages, moves(run, back))
+        measure(
+            f"store {kind}: pages move again", time.monotonic() - back, within(TRUTH)
+        )
+    for page in pages:
+        assert {error["code"] for error in page.errors} == {"unavailable"}
+        assert page.codes == []
 
 
 @on_every_site
@@ -122,57 +119,47 @@ async def test_the_store_is_away(which, kind, sites, measure):
 @pytest.mark.parametrize("seconds", AWAY)
 async def test_the_server_of_everything_restarts(which, seconds, what, sites, measure):
     """Of store, broker and, by default, the layer."""
-    with sites(*which, kind=FaultySite) as lab:
-        async with arrived(lab.url) as (visitor,):
-            run, pages = await moving(lab, visitor)
-            async with opened(pages):
-                await all_pages(pages, moves(run, 0))
-                await asyncio.to_thread(lab.valkey.restart, what == "emptied", seconds)
-                back = time.monotonic()
-                pages.append(await Page(visitor, [run.id]).open())
-                await all_pages(pages, moves(run, back))
-                measure(
-                    f"Valkey {what}, {which[1]}: pages move again",
-                    time.monotonic() - back,
-                    within(TRUTH),
-                )
-                await end_well(run, pages)
-            for page in pages:
-                assert page.codes == []
-            await asyncio.to_thread(works_again, lab)
+    async with watching(which, sites) as (lab, visitor, run, pages):
+        await asyncio.to_thread(lab.valkey.restart, what == "emptied", seconds)
+        back = time.monotonic()
+        pages.append(await Page(visitor, [run.id]).open())
+        await all_pages(pages, moves(run, back))
+        measure(
+            f"Valkey {what}, {which[1]}: pages move again",
+            time.monotonic() - back,
+            within(TRUTH),
+        )
+        await asyncio.to_thread(works_again, lab)
+    for page in pages:
+        assert page.codes == []
 
 
 @pytest.mark.nightly
 @on_every_site
 async def test_the_store_is_out_of_memory(which, sites, measure):
     """The worker has the message already: the broker is the same server."""
-    with sites(*which, kind=FaultySite) as lab:
-        async with arrived(lab.url) as (visitor,):
-            run, pages = await moving(lab, visitor)
-            client = lab.valkey.client
-            async with opened(pages):
-                await all_pages(pages, moves(run, 0))
-                client.config_set("maxmemory", "1mb")
-                try:
-                    full = time.monotonic()
-                    run.open()
-                    await asyncio.to_thread(run.until_body_ended)
-                    late = Page(visitor, [run.id])
-                    pages.append(await late.open())
-                    await late.until(lambda page: page.last(run.id))
-                    await asyncio.sleep(full + OUTAGE - time.monotonic())
-                    assert not any(page.finished(run.id) for page in pages)
-                finally:
-                    client.config_set("maxmemory", "0")
-                back = time.monotonic()
-                await all_pages(pages, is_finished)
-                measure(
-                    "store out of memory: pages show the end",
-                    time.monotonic() - back,
-                    within(TRUTH),
-                )
-                await end_well(run, pages)
-            await asyncio.to_thread(works_again, lab)
+    async with watching(which, sites) as (lab, visitor, run, pages):
+        client = lab.valkey.client
+        client.config_set("maxmemory", "1mb")
+        try:
+            full = time.monotonic()
+            run.open()
+            await asyncio.to_thread(run.until_body_ended)
+            late = Page(visitor, [run.id])
+            pages.append(await late.open())
+            await late.until(lambda page: page.last(run.id))
+            await asyncio.sleep(full + OUTAGE - time.monotonic())
+            assert not any(page.finished(run.id) for page in pages)
+        finally:
+            client.config_set("maxmemory", "0")
+        back = time.monotonic()
+        await all_pages(pages, is_finished)
+        measure(
+            "store out of memory: pages show the end",
+            time.monotonic() - back,
+            within(TRUTH),
+        )
+        await asyncio.to_thread(works_again, lab)
 
 
 @pytest.mark.nightly
@@ -184,7 +171,7 @@ async def test_connections_are_cut_one_by_one(which, sites, measure):
             runs = [await start(lab, visitor, "steps", n=400) for _ in range(4)]
             pages = [Page(visitor, [run.id for run in runs]) for _ in range(5)]
             async with opened(pages):
-                with lab.proxy.cutting():
+                with lab.store.cutting():
                     for run in runs:
                         await asyncio.to_thread(run.until_end)
                     ended = time.monotonic()
@@ -289,36 +276,30 @@ async def sign_up(visitor):
 async def test_somebody_who_signed_in_while_the_database_is_away(which, sites, measure):
     """Nobody can say who they are. That is no reason to refuse them, nor to take them
     for somebody else: the sockets that are there go on, and a new one comes back."""
-    with sites(*which, kind=FaultySite) as lab:
-        async with arrived(lab.url) as (visitor,):
-            run, pages = await moving(lab, visitor)
-            await sign_up(visitor)
-            async with opened(pages):
-                await all_pages(pages, moves(run, 0))
-                with lab.no_database():
-                    gone = time.monotonic()
-                    late = await Page(visitor, [run.id]).open()
-                    await asyncio.to_thread(
-                        wait_for, lambda: len(late.codes) > 2, "it has tried thrice"
-                    )
-                    with pytest.raises(InvalidStatus) as refused:
-                        async with visitor.socket():
-                            pass
-                    assert refused.value.response.status_code >= 500
-                    assert (await visitor.run(run.id)).status_code == 503
-                    await asyncio.sleep(gone + OUTAGE - time.monotonic())
-                    assert not late.opened
-                    last = time.monotonic()
-                    await all_pages(pages, moves(run, last))
-                back = time.monotonic()
-                pages.append(late)
-                await late.until(moves(run, back))
-                measure(
-                    "database away: a page of somebody signed in is back",
-                    time.monotonic() - back,
-                    within(BACKOFF + TRUTH),
-                )
-                await end_well(run, pages)
-            for page in pages:
-                assert page.errors == []
-                assert len(page.opened) == 1
+    async with watching(which, sites, sign_up) as (lab, visitor, run, pages):
+        early = list(pages)
+        with lab.no_database():
+            gone = time.monotonic()
+            late = await Page(visitor, [run.id]).open()
+            pages.append(late)
+            await asyncio.to_thread(
+                wait_for, lambda: len(late.codes) > 2, "it has tried thrice"
+            )
+            with pytest.raises(InvalidStatus) as refused:
+                async with visitor.socket():
+                    pass
+            assert refused.value.response.status_code >= 500
+            assert (await visitor.run(run.id)).status_code == 503
+            await asyncio.sleep(gone + OUTAGE - time.monotonic())
+            assert not late.opened
+            await all_pages(early, moves(run, time.monotonic()))
+        back = time.monotonic()
+        await late.until(moves(run, back))
+        measure(
+            "database away: a page of somebody signed in is back",
+            time.monotonic() - back,
+            within(BACKOFF + TRUTH),
+        )
+    for page in pages:
+        assert page.errors == []
+        assert len(page.opened) == 1

@@ -117,9 +117,7 @@ def test_a_killed_child(lab, measure):
     killed = run.kill_child()
     run.until("running", attempt=2)
     measure("RabbitMQ, child killed: next attempt", run.seen_at - killed, within(6))
-    run.open()
-    assert run.until("succeeded")["attempt"] == 2
-    assert run.bodies_at_once() == 1
+    assert run.succeeds(attempt=2)
 
 
 def test_a_killed_worker(lab, measure):
@@ -133,9 +131,7 @@ def test_a_killed_worker(lab, measure):
     killed = time.monotonic()
     run.until("running", attempt=2)
     measure("RabbitMQ, worker killed: next attempt", run.seen_at - killed, within(40))
-    run.open()
-    assert run.until("succeeded")["attempt"] == 2
-    assert run.bodies_at_once() == 1
+    assert run.succeeds(attempt=2)
 
 
 def test_a_killed_worker_that_was_the_only_one(lab, measure):
@@ -144,21 +140,14 @@ def test_a_killed_worker_that_was_the_only_one(lab, measure):
     run.until_stepping()
     worker.kill()
     killed = time.monotonic()
-    run.until("lost")
-    measure(
-        "RabbitMQ, worker killed: lost", run.seen_at - killed, within(LOST_AFTER + 4)
-    )
-    later = run.now()
-    assert later["state"] == "lost"
-    assert later["now"] - later["seen"] > LOST_AFTER * 1000
+    run.until_lost(measure, "RabbitMQ, worker killed", killed)
+    assert run.is_lost_for_who_comes_later()
     lab.hire("only", concurrency=1)
     run.until("running", attempt=2)
     measure(
         "RabbitMQ, only worker killed: next attempt", run.seen_at - killed, within(40)
     )
-    run.open()
-    assert run.until("succeeded")["attempt"] == 2
-    assert run.bodies_at_once() == 1
+    assert run.succeeds(attempt=2)
 
 
 @pytest.mark.parametrize("task", ["kills_itself", "exits"])
@@ -191,9 +180,7 @@ def test_a_message_comes_back_while_its_original_runs(lab, measure):
         run.seen_at - killed,
         within(LOST_AFTER + 4),
     )
-    run.open()
-    assert run.until("succeeded")["attempt"] == 2
-    assert run.bodies_at_once() == 1
+    assert run.succeeds(attempt=2)
 
 
 # --- A worker is frozen ---------------------------------------------------------------
@@ -207,10 +194,7 @@ def freeze(lab, owner, measure, **options):
     run.until_stepping()
     worker.freeze()
     frozen = time.monotonic()
-    run.until("lost")
-    measure(
-        "RabbitMQ, worker frozen: lost", run.seen_at - frozen, within(LOST_AFTER + 4)
-    )
+    run.until_lost(measure, "RabbitMQ, worker frozen", frozen)
     return worker, run, frozen
 
 
@@ -304,9 +288,7 @@ def test_a_retry_whose_worker_is_killed_meanwhile(lab):
     second = run.until_body(2)
     (retried,) = run.noted("retries")
     assert countdown <= second["at"] - retried["at"] <= countdown + within(4)
-    run.open("second")
-    assert run.until("succeeded")["attempt"] == 2
-    assert run.bodies_at_once() == 1
+    assert run.succeeds(attempt=2, gate="second")
 
 
 # --- RabbitMQ itself ------------------------------------------------------------------

@@ -74,9 +74,7 @@ def test_the_original_is_killed_after_its_duplicate_came(lab, measure):
         run.seen_at - killed,
         within(LOST_AFTER + 4),
     )
-    run.open()
-    run.until("succeeded", attempt=2)
-    assert run.bodies_at_once() == 1
+    assert run.succeeds(attempt=2)
     assert len(run.begins) == 2
 
 
@@ -95,9 +93,7 @@ def test_the_original_worker_is_killed_after_its_duplicate_came(lab, measure):
         run.seen_at - killed,
         within(LOST_AFTER + 4),
     )
-    run.open()
-    run.until("succeeded", attempt=2)
-    assert run.bodies_at_once() == 1
+    assert run.succeeds(attempt=2)
 
 
 def test_the_duplicate_of_a_dead_child_is_with_another_worker(lab, measure):
@@ -115,9 +111,7 @@ def test_the_duplicate_of_a_dead_child_is_with_another_worker(lab, measure):
         run.seen_at - killed,
         within(LOST_AFTER + 4),
     )
-    run.open()
-    run.until("succeeded", attempt=2)
-    assert run.bodies_at_once() == 1
+    assert run.succeeds(attempt=2)
     assert len(run.begins) == 2
 
 
@@ -143,9 +137,7 @@ def test_a_retry_comes_between(lab):
     killed = run.kill_child()
     run.until("running", attempt=3)
     assert run.seen_at - killed < within(LOST_AFTER + 4)
-    run.open("second")
-    assert run.until("succeeded")["attempt"] == 3
-    assert run.bodies_at_once() == 1
+    assert run.succeeds(attempt=3, gate="second")
     assert len(run.begins) == 3
 
 
@@ -163,9 +155,7 @@ def test_a_worker_with_parked_copies_is_killed_as_well(lab):
     run.until("lost")
     lab.hire("all-die", concurrency=1)
     run.until("running", attempt=2, timeout=VISIBILITY_TIMEOUT * 3 + 90)
-    run.open()
-    run.until("succeeded", attempt=2)
-    assert run.bodies_at_once() == 1
+    assert run.succeeds(attempt=2)
 
 
 def test_a_run_that_beats_is_not_taken_over_by_its_copies(lab):

@@ -26,15 +26,13 @@ class FaultyStore(Lab):
         # A duplicate that comes while its run cannot be looked up would begin.
         super().__init__(env={"FAULTS_VISIBILITY_TIMEOUT": str(visibility_timeout)})
         self.proxy = Proxy(self.valkey.port)
-        through = f"redis://127.0.0.1:{self.proxy.port}/0"
         self.env |= {
-            "REDIS_URL": through,
+            "REDIS_URL": self.proxy.redis_url(),
             "CELERY_BROKER_URL": self.valkey.url,
             "CELERY_RESULT_BACKEND": self.valkey.url,
         }
         self.broker = Proxy(self.valkey.port)
-        through = f"redis://127.0.0.1:{self.broker.port}/0"
-        self.desk.env |= self.env | {"CELERY_BROKER_URL": through}
+        self.desk.env |= self.env | {"CELERY_BROKER_URL": self.broker.redis_url()}
 
     def close(self):
         super().close()

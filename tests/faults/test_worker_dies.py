@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.lab import LOST_AFTER, VISIBILITY_TIMEOUT, within
+from tests.faults.lab import VISIBILITY_TIMEOUT, within
 from tests.stack import wait_for
 
 pytestmark = pytest.mark.together
@@ -46,9 +46,7 @@ def test_a_killed_child_whose_message_comes_back(lab, measure):
         run.seen_at - killed,
         within(6),
     )
-    run.open()
-    run.until("succeeded", attempt=2)
-    assert run.bodies_at_once() == 1
+    assert run.succeeds(attempt=2)
     assert run.percents_never_fall()
 
 
@@ -101,13 +99,10 @@ def test_a_killed_worker_whose_message_comes_back(lab, measure):
     worker.kill()
     killed = time.monotonic()
     lab.hire("killed-late", concurrency=1)
-    run.until("lost")
-    measure("worker killed: lost", run.seen_at - killed, within(LOST_AFTER + 4))
+    run.until_lost(measure, "worker killed", killed)
     run.until("running", attempt=2, timeout=100)
     measure("worker killed: next attempt runs", run.seen_at - killed, within(100))
-    run.open()
-    run.until("succeeded", attempt=2)
-    assert run.bodies_at_once() == 1
+    assert run.succeeds(attempt=2)
     assert_message_gone(lab, run)
 
 
@@ -117,13 +112,8 @@ def test_a_killed_worker_whose_message_was_acknowledged_early(lab, measure):
     run.until_stepping()
     worker.kill()
     killed = time.monotonic()
-    run.until("lost")
-    measure(
-        "worker killed, early ack: lost", run.seen_at - killed, within(LOST_AFTER + 4)
-    )
-    later = run.now()
-    assert later["state"] == "lost"
-    assert later["now"] - later["seen"] > LOST_AFTER * 1000
+    run.until_lost(measure, "worker killed, early ack", killed)
+    assert run.is_lost_for_who_comes_later()
     assert run.cancel()["state"] == "cancelled"
 
 
@@ -147,12 +137,9 @@ def test_only_the_main_process_of_a_worker_is_killed(lab, measure):
     killed = time.monotonic()
     wait_for(lambda: is_gone(child), "its child is gone")
     lab.hire("orphan", concurrency=1)
-    run.until("lost")
-    measure("main process killed: lost", run.seen_at - killed, within(LOST_AFTER + 4))
+    run.until_lost(measure, "main process killed", killed)
     run.until("running", attempt=2, timeout=100)
-    run.open()
-    assert run.until("succeeded")["attempt"] == 2
-    assert run.bodies_at_once() == 1
+    assert run.succeeds(attempt=2)
 
 
 def test_a_worker_is_killed_with_runs_queued_behind(lab):
@@ -179,14 +166,11 @@ def test_a_killed_worker_of_another_pool(lab, measure, pool):
     run.until_stepping()
     worker.kill()
     killed = time.monotonic()
-    run.until("lost")
-    measure(f"{pool} killed: lost", run.seen_at - killed, within(LOST_AFTER + 4))
+    run.until_lost(measure, f"{pool} killed", killed)
     lab.hire(owner, pool)
     run.until("running", attempt=2, timeout=100)
     measure(f"{pool} killed: next attempt runs", run.seen_at - killed, within(100))
-    run.open()
-    run.until("succeeded", attempt=2)
-    assert run.bodies_at_once() == 1
+    assert run.succeeds(attempt=2)
 
 
 def test_the_last_child_of_a_worker_dies_while_another_run_goes_on(lab):
